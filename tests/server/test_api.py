@@ -205,6 +205,10 @@ def test_the_channels_of_one_recording_are_compared(server: httpx.Client) -> Non
     assert response.json()["error"]["code"] == "not_comparable"
     refused = server.post("/v1/mimicry", files={"seed": ("pair.wav", pair)}, data={"hop": "0.19"})
     assert refused.json()["error"]["code"] == "invalid_parameter", "its memory would grow with 1 / hop²"
+    files = [("seed", ("pair.wav", pair)), ("mimics", ("mimic.wav", to_wav(first)))]
+    refused = server.post("/v1/mimicry", files=files, data=options)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "invalid_parameter")
+    assert "'mimics'" in refused.json()["error"]["message"]
 
 
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -296,6 +300,11 @@ def test_a_built_page_is_served_with_its_policy(tmp_path: Path) -> None:
         assert client.get("/../pyproject.toml").status_code == 404
         assert client.get("/health").json() == {"status": "alive"}
         assert json.loads(client.get("/nothing").text)["error"]["code"] == "not_found"
+        for method, path, allowed in (("GET", "/v1/emotions", "POST"), ("HEAD", "/health", "GET")):
+            response = client.request(method, path)
+            assert (response.status_code, response.headers["allow"]) == (405, allowed), "as without a page"
+        assert client.post("/").status_code == 405
+        assert client.get("/health/").status_code == 404
 
 
 PACKED = [("gzip", True), ("br, gzip;q=0.5", True), ("x, GZIP", True), ("gzip;q=0", False), ("gzip; q=0.0, br", False),

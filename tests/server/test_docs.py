@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from doc_examples import find_blocks
 from local_server import make_voice, to_wav
@@ -41,6 +42,10 @@ def test_python(server: httpx.Client, capsys: pytest.CaptureFixture[str]) -> Non
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("['Admiration'")
     assert len(lines) == 11  # a step each 0.2 s
+    long = np.stack([make_voice(3.0)] * 2, axis=1).repeat(6, axis=0)  # longer than a message
+    Path("clip.wav").write_bytes(to_wav(long, 96_000))
+    exec(compile(second, "docs/serve.md", "exec"), {"__name__": "serve"})  # noqa: S102 - our own page
+    assert len(capsys.readouterr().out.splitlines()) == 16
     Path("clip.wav").write_bytes(b"no sound")
     with pytest.raises(RuntimeError, match=r"clip\.wav: undecodable: "):
         exec(compile(first, "docs/serve.md", "exec"), {"__name__": "serve"})  # noqa: S102 - our own page

@@ -64,6 +64,7 @@ def create_app(service: Service, access: Access, page: Path | None = None) -> AS
     """
     app = FastAPI(
         title="emimic", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None,
+        redirect_slashes=False,
         # FastAPI would send traces where the environment names a collector.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )  # fmt: skip
@@ -80,7 +81,8 @@ def create_app(service: Service, access: Access, page: Path | None = None) -> AS
             return HTMLResponse(make_start_page(), headers={"Content-Security-Policy": PLAIN_POLICY})
 
     else:
-        app.mount("/", _Page(directory=page, html=True))
+        # After all routes, also those of another method, which a mount at / would hide: 404 instead of 405.
+        app.router.default = _Page(directory=page, html=True)
     guarded: ASGIApp = Guard(app, access, service.metrics)
     if access.origins:
         guarded = CORSMiddleware(

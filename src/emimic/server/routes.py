@@ -190,6 +190,11 @@ async def compare_mimicry(request: Request, options: Annotated[MimicryOptions, Q
         form = await read_form(request, service.limits, max_files=1 + MAX_MIMICS)
         if form.fields:
             options = validate(MimicryOptions, {**options.model_dump(exclude_unset=True), **form.fields})
+        if unknown := {field for field, _ in form.files} - {"seed", "mimic"}:
+            # Without its imitations, a seed's two channels would be compared instead.
+            raise ApiError(
+                "invalid_parameter", f"found a file in {sorted(unknown)[0][:100]!r}, expected seed and mimic."
+            )
         uploads = [_find_one(form.find("seed"), "seed")]
         uploads += [_find_one([upload], "mimic") for upload in form.find("mimic")]
         settings = options.make_settings("dtw" if len(uploads) > 1 else "windowed")
