@@ -206,9 +206,10 @@ def write_dyads(sessions: Sequence[Session], folder: StudyFolder) -> None:
     for roles in pairs:
         place = "rmea" if len(pairs) == 1 else f"rmea/{make_safe(' and '.join(roles))}"
         members = [session for other, session in dyads if other == roles]
-        unique = make_unique(session.id.replace("_", "-") for session in members)
+        # Safe and short parts: in a name cut or changed as a whole, rMEA would find no group, or two names be one.
+        unique = make_unique(make_safe(session.id, 80).replace("_", "-") for session in members)
         for session, dyad in zip(members, unique, strict=True):
-            name = make_safe(make_name(dyad, session.group))
+            name = make_name(dyad, session.group and make_safe(session.group, 60))
             folder.write(f"{place}/{name}.csv", make_dyad_csv(session, roles))
 
 
