@@ -85,3 +85,27 @@ def test_equal_ids_keep_their_group(tmp_path: Path) -> None:
         [replace(first, id="a_b", group="x"), replace(second, id="a-b", group="x")], StudyFolder(tmp_path)
     )
     assert sorted(path.name for path in (tmp_path / "rmea").iterdir()) == ["a-b-2_1_x.csv", "a-b_1_x.csv"]
+
+
+def test_odd_and_long_names_keep_three_parts(tmp_path: Path) -> None:
+    """Each session has a file of its own, and rMEA finds its group, whatever a file system refuses."""
+    names = [
+        ("a/b", "x/y"),
+        ("a-b", "x/y"),
+        (90 * "\u65e5" + "1", 90 * "\u672c"),
+        (90 * "\u65e5" + "2", ""),
+        ("_", "_"),
+    ]
+    first = make_sessions()[0]
+    write_dyads([replace(first, id=name, group=group) for name, group in names], StudyFolder(tmp_path))
+    files = [path.stem.split("_") for path in (tmp_path / "rmea").iterdir()]
+    long = 26 * "\u65e5"
+    assert sorted(files) == sorted(
+        [
+            ["a-b", "1", "x-y"],
+            ["a-b-2", "1", "x-y"],
+            [long, "1", 20 * "\u672c"],
+            [f"{long}-2", "1", "all"],
+            ["-", "1", "-"],
+        ]
+    )

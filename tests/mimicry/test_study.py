@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -285,6 +286,39 @@ def test_more_than_two_voices(trios: Study, tmp_path: Path, monkeypatch: pytest.
     page = (tmp_path / "study.html").read_text(encoding="utf-8")
     assert page.count("<img") == 1 + 3 * 2 + 3 * 8
     assert "<script" not in page
+
+
+def test_groups_of_single_sessions(capsys: pytest.CaptureFixture[str]) -> None:
+    """A group of one, or without values, has no interval; all tables have the groups in the order of the sessions."""
+    rng = np.random.default_rng(4)
+    cases = [("x", 2, 1), ("y", 3, 1), ("x", 3, 1), ("y", 2, 1), ("z", 2, 0)]
+    sessions = []
+    for row, (group, voices, common) in enumerate(cases):
+        values = [wandering(100, rng) for _ in range(voices)]
+        if not common:  # each has a voice where the other has none
+            values[0][:50], values[1][50:] = np.nan, np.nan
+        names = ("a", "b", "c")[:voices]
+        sessions.append(
+            Session.from_timelines(f"s{row}", [timeline(one) for one in values], group=group, roles=names)
+        )
+    found = analyze(sessions, settings=Settings(alignment="windowed", draws=19))
+    pairs = {
+        (row["first_group"], row["second_group"])
+        for row in csv.DictReader(io.StringIO(make_contrasts_csv(found)))
+    }
+    assert pairs == {("x", "y"), ("x", "z"), ("y", "z")}
+    rows = list(csv.DictReader(io.StringIO(make_groups_csv(found))))
+    assert {row["sessions"] for row in rows} >= {"0", "1", "2", "4"}
+    for row in rows:
+        assert bool(row["low"]) == bool(row["high"]) == (int(row["sessions"]) > 1), row
+    study_request.show(found)
+    images = {
+        "network": plots.draw_network(plots.list_edges(found)),
+        "distribution 0": plots.draw_distribution(found, found.voices[0]),
+    }
+    page = make_page(found, images, "")
+    assert all(image.startswith(b"\x89PNG") for image in images.values())
+    assert not any(re.search(r"\bnan\b", text) for text in (capsys.readouterr().out, page))
 
 
 def test_mean_lag_lines_do_not_jump_where_lines_end() -> None:

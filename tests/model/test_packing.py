@@ -109,3 +109,9 @@ def test_padding_changes_no_chunk() -> None:
 def test_other_encoders_attend_to_all() -> None:
     with pytest.raises(ModelError, match="chunk_seconds is set with a wav2vec2 encoder"):
         tiny_models.model("wav2vec2-layer", chunk_seconds=0.1)
+
+
+def test_chunks_are_no_longer_than_a_clip() -> None:
+    with pytest.raises(ModelError, match=r"chunk_seconds is 2\.5, expected at most max_seconds, which is 2:"):
+        tiny_models.model("whisper", chunk_seconds=2.5, max_seconds=2.0)
+    assert tiny_models.model("whisper", chunk_seconds=2.0, max_seconds=2.0).config.chunk == 100

@@ -28,7 +28,7 @@ from emimic.mimicry.study import Session, Study, analyze
 from emimic.mimicry.study.analysis import SEGMENT, count_steps
 from emimic.mimicry.study.folder import StudyFolder
 from emimic.mimicry.study.page import make_page
-from emimic.mimicry.study.results import BY_NAME, Failed, Voices, describe_contrast, list_groups
+from emimic.mimicry.study.results import BY_NAME, Failed, Voices, describe_contrast, format_value, list_groups
 from emimic.mimicry.study.rmea import list_dyads, make_dyad_csv, make_name
 from emimic.mimicry.study.session import Row, read_rows
 from emimic.mimicry.study.tables import make_contrasts_csv, make_groups_csv, make_sessions_csv
@@ -206,9 +206,10 @@ def write_dyads(sessions: Sequence[Session], folder: StudyFolder) -> None:
     for roles in pairs:
         place = "rmea" if len(pairs) == 1 else f"rmea/{make_safe(' and '.join(roles))}"
         members = [session for other, session in dyads if other == roles]
-        unique = make_unique(session.id.replace("_", "-") for session in members)
+        # Safe and short parts: in a name cut or changed as a whole, rMEA would find no group, or two names be one.
+        unique = make_unique(make_safe(session.id, 80).replace("_", "-") for session in members)
         for session, dyad in zip(members, unique, strict=True):
-            name = make_safe(make_name(dyad, session.group))
+            name = make_name(dyad, session.group and make_safe(session.group, 60))
             folder.write(f"{place}/{name}.csv", make_dyad_csv(session, roles))
 
 
@@ -242,9 +243,10 @@ def show(study: Study) -> None:
         name = NAMES[0] if voices.dyads is not None else "rho"
         for first, second in voices.contrasts:
             test = {key: part[-1] for key, part in describe_contrast(voices, (first, second), name).items()}
-            z = f" ({test['difference_z']:+.3f} in z)" if BY_NAME[name].unit == "r" else ""
-            line = f"{first or '-'} minus {second or '-'}, above pseudo-dyads: {test['difference']:+.3f}{z}, "
-            line += f"d {test['d']:.2f}, p {test['p']:.3f}"
+            difference, z = (format_value(test[key], "+.3f") for key in ("difference", "difference_z"))
+            line = f"{first or '-'} minus {second or '-'}, above pseudo-dyads: {difference}"
+            line += f" ({z} in z)" * (BY_NAME[name].unit == "r")
+            line += f", d {format_value(test['d'], '.2f')}, p {format_value(test['p'])}"
             console.print(escape(make_printable(line)), soft_wrap=True)
     console.print(MEANING, soft_wrap=True)
 
@@ -262,11 +264,12 @@ def _make_table(study: Study, voices: Voices) -> Table:
     for group, name, fields in list_groups(voices):
         if name == main:
             rows = np.array([one == group or group not in voices.groups for one in voices.groups])
-            mean, low, high, pseudo, d, p = (
-                float(fields[key][-1]) for key in ("mean", "low", "high", "pseudo_mean", "d", "p")
+            mean, low, high, pseudo, p = (
+                format_value(fields[key][-1]) for key in ("mean", "low", "high", "pseudo_mean", "p")
             )
             table.add_row(
-                escape(make_printable(group or "all sessions")), str(int(fields["sessions"][-1])), f"{mean:.3f}",
-                f"{low:.3f} to {high:.3f}", f"{pseudo:.3f}", f"{d:.2f}", f"{p:.3f}", str(int(beyond[rows].sum())),
+                escape(make_printable(group or "all sessions")), str(int(fields["sessions"][-1])), mean,
+                "-" if low == "-" else f"{low} to {high}", pseudo, format_value(fields["d"][-1], ".2f"), p,
+                str(int(beyond[rows].sum())),
             )  # fmt: skip
     return table

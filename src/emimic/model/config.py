@@ -107,6 +107,11 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
                 f"chunk_seconds is set with a {encoder.model_type} encoder, expected a whisper encoder: "
                 "leave it out"
             )
+        if self.chunk_seconds is not None and self.chunk_seconds > self.max_seconds:
+            raise ModelError(
+                f"chunk_seconds is {self.chunk_seconds:g}, expected at most max_seconds, which is "
+                f"{self.max_seconds:g}: leave it out, and frames attend to their entire clip"
+            )
         probed = self.probe_layers or []
         if not set(probed) <= set(self.hidden_layers or ()):
             layers = "which are not set" if self.hidden_layers is None else self.hidden_layers

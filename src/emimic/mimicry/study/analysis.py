@@ -67,14 +67,15 @@ def analyze(
             f"found {len(usable)} session to compare, expected two or more{': ' * bool(reasons)}{reasons}. Add sessions"
         )
     names = list(dict.fromkeys(role for session in usable for role in session.roles))
+    order = list(dict.fromkeys(session.group for session in usable))
     voices = [
-        _analyze_dyads(pair, members, settings, segment, on_progress)
+        _analyze_dyads(pair, members, order, settings, segment, on_progress)
         for pair in combinations(names, 2)
         if len(members := [one for one in usable if set(pair) <= set(one.roles)]) >= 2
     ]
     ensembles = dict.fromkeys(session.roles for session in usable if len(session.roles) > 2)
     voices += [
-        _analyze_ensemble(roles, members, settings)
+        _analyze_ensemble(roles, members, order, settings)
         for roles in ensembles
         if len(members := [one for one in usable if one.roles == roles]) >= 2
     ]
@@ -130,6 +131,7 @@ def _pick_usable(sessions: Sequence[Session], settings: Settings) -> tuple[list[
 def _analyze_dyads(
     roles: tuple[str, str],
     members: Sequence[Session],
+    order: Sequence[str],
     settings: Settings,
     segment: float,
     on_progress: Callable[[], object],
@@ -150,14 +152,16 @@ def _analyze_dyads(
         pseudo[measure.name] = list_pseudo(scaled)
         permuted[measure.name] = lambda rows, scaled=scaled: permute_pairs(scaled, rows, partners)  # type: ignore[misc]
     values = {name: matrix[diagonal, diagonal] for name, matrix in crosswise.values.items()}
-    judged = _judge(MEASURES, real, pseudo, permuted, groups, settings)
+    judged = _judge(MEASURES, real, pseudo, permuted, groups, order, settings)
     return Voices(
         roles, tuple(one.id for one in members), groups, {one.name: values[one.name] for one in MEASURES},
         *judged, dyads=crosswise,
     )  # fmt: skip
 
 
-def _analyze_ensemble(roles: tuple[str, ...], members: Sequence[Session], settings: Settings) -> Voices:
+def _analyze_ensemble(
+    roles: tuple[str, ...], members: Sequence[Session], order: Sequence[str], settings: Settings
+) -> Voices:
     """Return rho of more than two roles: each session against pseudo-groups of voices of different sessions."""
     groups = tuple(session.group for session in members)
     phases = [[compute_phases(voice) for voice in session.voices] for session in members]
@@ -169,13 +173,13 @@ def _analyze_ensemble(roles: tuple[str, ...], members: Sequence[Session], settin
     drawn = np.stack(
         [
             np.stack(
-                [_recombine(phases, on, [row, *(order[draw, row] for order in partners)]) for row in range(n)]
+                [_recombine(phases, on, [row, *(one[draw, row] for one in partners)]) for row in range(n)]
             )
             for draw in range(draws)
         ]
     )
     # A session's own voices, where a permutation keeps them, are no pseudo-group.
-    own = np.all([order == np.arange(n) for order in partners], axis=0)
+    own = np.all([one == np.arange(n) for one in partners], axis=0)
     pseudo = [drawn[~own[:, row], row] for row in range(n)]
     judged = _judge(
         (RHO,),
@@ -183,6 +187,7 @@ def _analyze_ensemble(roles: tuple[str, ...], members: Sequence[Session], settin
         {"rho": pseudo},
         {"rho": lambda rows: average(drawn[:, rows], 1)},
         groups,
+        order,
         settings,
     )
     return Voices(roles, tuple(one.id for one in members), groups, {"rho": real}, *judged, dyads=None)
@@ -201,13 +206,14 @@ def _judge(
     pseudo: dict[str, list[Floats]],
     permuted: dict[str, Callable[[Orders], Floats]],
     groups: tuple[str, ...],
+    order: Sequence[str],
     settings: Settings,
 ) -> tuple[
     dict[str, SessionTest], dict[str, dict[str, GroupTest]], dict[tuple[str, str], dict[str, Contrast]]
 ]:
-    """Return the tests of sessions, the summaries of groups and their contrasts."""
+    """Return the tests of sessions, the summaries of groups and their contrasts; groups in the study's order."""
     coupling: Coupling = settings.coupling
-    names = list(dict.fromkeys(groups))
+    names = [name for name in order if name in groups]
     rows = {name: np.flatnonzero([group == name for group in groups]) for name in names}
     if len(names) > 1:
         rows[EVERY] = np.arange(len(groups))

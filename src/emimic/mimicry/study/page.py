@@ -2,7 +2,6 @@
 
 import base64
 import html
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from emimic.mimicry.study.results import (
     Voices,
     describe_contrast,
     describe_sessions,
+    format_value,
     list_groups,
 )
 from emimic.mimicry.windows import WindowGrid
@@ -107,7 +107,7 @@ def _render_groups(study: Study, voices: Voices) -> str:
             name,
             BY_NAME[name].unit,
             int(fields["sessions"][-1]),
-            *(_format(value) for value in values),
+            *(format_value(value) for value in values),
         ]
         rows.append((texts, fields["p"][-1] <= 1 - study.settings.level))
     header = ("Group", "Measure", "Unit", "Sessions", "Mean", "95 % from", "to", "Pseudo-dyads", "d", "p")
@@ -123,7 +123,7 @@ def _render_contrasts(study: Study, voices: Voices) -> str:
                 f"{first or '-'} minus {second or '-'}",
                 name,
                 BY_NAME[name].unit,
-                *(_format(fields[key][-1]) for key in ("difference", "difference_z", "d", "p")),
+                *(format_value(fields[key][-1]) for key in ("difference", "difference_z", "d", "p")),
             ],
             fields["p"][-1] <= 1 - study.settings.level,
         )
@@ -144,11 +144,11 @@ def _render_sessions(study: Study, voices: Voices) -> str:
         texts = [
             name,
             voices.groups[row] or "-",
-            *(_format(fields[key][row, -1]) for key in ("value", "pseudo_mean", "es", "p")),
+            *(format_value(fields[key][row, -1]) for key in ("value", "pseudo_mean", "es", "p")),
         ]
         if voices.dyads is not None:
             leader = voices.find_leader(row, study.settings.level, study.hop)
-            texts += [_format(voices.dyads.lags[row, -1], "+.1f"), leader or "-"]
+            texts += [format_value(voices.dyads.lags[row, -1], "+.1f"), leader or "-"]
         rows.append((texts, fields["p"][row, -1] <= 1 - study.settings.level))
     main = "Similarity (r)" if voices.dyads is not None else "Rho"
     header = ["Session", "Group", main, "Pseudo-dyads", "Effect size", "p"]
@@ -203,7 +203,3 @@ def _make_table(caption: str, header: Sequence[str], rows: Iterable[tuple[Sequen
 
 def _embed(image: bytes, words: str) -> str:
     return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
-
-
-def _format(value: float, form: str = ".3f") -> str:
-    return format(value, form) if math.isfinite(value) else "-"

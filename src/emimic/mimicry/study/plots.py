@@ -16,7 +16,7 @@ from emimic.mimicry.alignment import average
 from emimic.mimicry.measures import NAMES
 from emimic.mimicry.plots import draw_heat_map_on, import_figure
 from emimic.mimicry.study.crosswise import Crosswise
-from emimic.mimicry.study.results import EVERY, Study, Voices, list_groups
+from emimic.mimicry.study.results import EVERY, Study, Voices, format_value, list_groups
 from emimic.mimicry.study.statistics import Orders, mask_pairs
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def draw_distribution(study: Study, voices: Voices) -> bytes:
             np.diff(edges),
             align="edge",
             color=_PSEUDO,
-            label=f"{len(pseudo)} pseudo-dyads",
+            label="pseudo-dyads",
         )
         values = voices.values[NAMES[0]][rows, -1]
         beyond = test.p[rows, -1] <= 1 - study.settings.level + 1e-12
@@ -229,13 +229,15 @@ def _draw_edge(axis: "Axes", start: Floats, end: Floats, edge: Edge) -> None:
     style = "-" if edge.is_beyond else (0, (4, 3))
     color = "black" if edge.is_beyond else "0.55"
     x, y = zip(start, end, strict=True)
-    axis.plot(x, y, color=color, linestyle=style, linewidth=0.8 + 7 * abs(edge.similarity), zorder=1)
+    axis.plot(
+        x, y, color=color, linestyle=style, linewidth=0.8 + 7 * np.nan_to_num(abs(edge.similarity)), zorder=1
+    )
     middle = start + 0.42 * (end - start)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     axis.text(
         float(middle[0]),
         float(middle[1]),
-        f"{edge.similarity:.2f}",
+        format_value(edge.similarity, ".2f"),
         ha="center",
         va="center",
         fontsize=8,
@@ -277,4 +279,4 @@ def _name_group(group: str) -> str:
 
 def _title_group(voices: Voices, group: str) -> str:
     test = voices.summaries[group][NAMES[0]]
-    return f"{_name_group(group)}: d {test.d[-1]:.2f}, p {test.p[-1]:.3f}"
+    return f"{_name_group(group)}: d {format_value(test.d[-1], '.2f')}, p {format_value(test.p[-1])}"

@@ -218,6 +218,11 @@ def list_groups(voices: Voices) -> Iterator[tuple[str, str, dict[str, Floats]]]:
             yield group, name, _describe_group(name, test)
 
 
+def format_value(value: float, form: str = ".3f") -> str:
+    """Return a number as text; "-" for NaN."""
+    return format(value, form) if math.isfinite(value) else "-"
+
+
 def _make_plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _make_plain(item) for key, item in value.items()}

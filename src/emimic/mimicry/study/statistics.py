@@ -212,10 +212,8 @@ def compute_std(values: Floats) -> Floats:
 
 
 def _resample_mean(values: Floats, seed: int) -> tuple[Floats, Floats]:
-    """Return the 95 % percentile interval of the mean over resampled sessions; NaN below two sessions."""
-    if len(values) < 2:
-        nothing = np.full(values.shape[1], np.nan)
-        return nothing, nothing
+    """Return the 95 % percentile interval of the mean over resampled sessions; NaN below two with a value."""
+    is_enough = np.isfinite(values).sum(axis=0) >= 2
     drawn = np.random.default_rng(seed).integers(len(values), size=(_RESAMPLES, len(values)))
     low, high = compute_interval(average(values[drawn], 1))
-    return np.asarray(low), np.asarray(high)
+    return np.where(is_enough, low, np.nan), np.where(is_enough, high, np.nan)
