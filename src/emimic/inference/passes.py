@@ -4,8 +4,8 @@ In one pass the encoder runs over overlapping blocks, so that every frame has co
 are the head's outputs on the frames in it. Models learn from clips of a few seconds, hence in each layer of Whisper's
 encoder a frame attends to half a window on either side: attention over the whole block costs a fifth of the correlation
 with labels (docs/log.md). What an encoder derives from a whole clip (the loudest value of Whisper's log-mel, zero mean
-and unit variance) it derives from a block. In an encoder in chunks (`chunk_seconds`) no frame sees beyond its chunk,
-so its blocks are whole chunks, without context.
+and unit variance) it derives from a block. In an encoder in chunks (`chunk_seconds`) no frame attends beyond its chunk,
+so its blocks are whole chunks, without context; only its convolutions, of 25 ms, see past an edge.
 
 Steps are predicted in groups that depend on the recording alone: those whose windows end in the same block. So all
 values are the same however the recording arrives.
