@@ -1,8 +1,7 @@
 """The paper's system and compared systems with one budget, on vocal bursts: docs/results/equal_budgets.json.
 
     python -m benchmarks.bursts split SOURCE CORPUS            # 60 unseen speakers as "test", 37 held out as "valid"
-    python -m benchmarks.equal_budgets run CORPUS OUT MODELS   # resumable
-    python -m benchmarks.equal_budgets record OUT
+    python -m benchmarks.equal_budgets CORPUS OUT MODELS       # resumable: runs that are done are skipped
 
 Each row trains for EPOCHS epochs with seed 0 at the rates of FIRST, and at the next one of RATES as long as the lowest
 or the highest so far scores best on the held-out speakers. The best rate is kept, and the row is trained with it and
@@ -12,14 +11,12 @@ whisper-tiny.en-encoder.
 
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.bursts import NOTE, machine
+from benchmarks.bursts import NOTE, machine, timed
 from benchmarks.command import make_parser
 from benchmarks.results import RESULTS
 
@@ -42,29 +39,19 @@ PAPER: Final = (
 )
 
 
-def find_folder(out: Path, row: str, rate: str) -> Path:
-    """Return the folder of a row's runs at a rate."""
-    return out / row / rate
-
-
-def make_command(row: str, rate: str, seeds: str, split: str, corpus: Path, out: Path, models: Path) -> str:
-    """Return the command that trains a row at a rate with some seeds, and scores a split."""
-    verb = ROWS[row]
+def train(
+    row: str, rate: str, seeds: str, split: str, corpus: Path, out: Path, models: Path
+) -> dict[str, Any]:
+    """Train a row at a rate with some seeds, and return its scores on a split."""
+    verb, folder = ROWS[row], out / row / f"{rate}-{split}"
     settings = f"{BUDGET} lr={rate}" + (f" {PAPER}" if verb == "ablate" else "")
-    command = (
-        f"emimic {verb} {corpus} --out {find_folder(out, row, rate)}-{split} --rows {row} --against {row}"
-    )
+    command = f"emimic {verb} {corpus} --out {folder} --rows {row} --against {row}"
     command += f" --seeds {seeds} --split {split} --quiet"
     command += "".join(f" --set {setting}" for setting in settings.format(out=out, models=models).split())
-    return command + (" --modality audio=tiny3" if verb == "baselines" else "")
-
-
-def read_row(out: Path, row: str, rate: str, split: str) -> dict[str, Any]:
-    """Return the results of a row at a rate on a split."""
-    file = Path(f"{find_folder(out, row, rate)}-{split}") / "results.json"
-    results = json.loads(file.read_text(encoding="utf-8"))
-    found: dict[str, Any] = results["rows"][0]
-    return found
+    command += " --modality audio=tiny3" if verb == "baselines" else ""
+    timed([sys.executable, "-m", *shlex.split(command)])
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return dict(results["rows"][0])
 
 
 def search(score: Callable[[str], float]) -> tuple[str, dict[str, float]]:
@@ -79,33 +66,18 @@ def search(score: Callable[[str], float]) -> tuple[str, dict[str, float]]:
         scores |= {rate: score(rate) for rate in missing}
 
 
-def run(corpus: Path, out: Path, models: Path) -> None:
-    """Train and score all rows. Runs that are done are skipped."""
-
-    def execute(command: str) -> None:
-        print("$", command, flush=True)
-        if subprocess.run([sys.executable, "-m", *shlex.split(command)], check=False).returncode:
-            sys.exit(f"failed: {command}")
-
-    execute(
-        f"emimic features {corpus} --kind speech --model {models}/whisper-tiny.en-encoder --set layers=3 --name tiny3"
-    )
-
-    def score(row: str, rate: str) -> float:
-        execute(make_command(row, rate, "0", "valid", corpus, out, models))
-        return float(read_row(out, row, rate, "valid")["mean"])
-
-    for row in ROWS:
-        rate, _ = search(partial(score, row))
-        execute(make_command(row, rate, "0,1,2", "test", corpus, out, models))
-
-
-def record(out: Path) -> dict[str, Any]:
+def compare(corpus: Path, out: Path, models: Path) -> dict[str, Any]:
     """Return the rates tried with their scores on held-out speakers, and each row's scores on the unseen ones."""
+    features = f"--kind speech --model {models}/whisper-tiny.en-encoder --set layers=3 --name tiny3"
+    timed([sys.executable, "-m", "emimic", "features", str(corpus), *shlex.split(features)])
     figures: dict[str, Any] = {"note": NOTE, "machine": machine(), "epochs": EPOCHS, "rows": {}}
     for row in ROWS:
-        rate, scores = search(lambda tried, row=row: float(read_row(out, row, tried, "valid")["mean"]))
-        results = read_row(out, row, rate, "test")
+
+        def score(rate: str, row: str = row) -> float:
+            return float(train(row, rate, "0", "valid", corpus, out, models)["mean"])
+
+        rate, scores = search(score)
+        results = train(row, rate, "0,1,2", "test", corpus, out, models)
         figures["rows"][row] = {
             "label": results["label"],
             "held_out": scores,
@@ -120,17 +92,12 @@ def record(out: Path) -> dict[str, Any]:
 def main() -> None:
     """Read the command line."""
     parser = make_parser(__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    running = verbs.add_parser("run")
     for name in ("corpus", "out", "models"):
-        running.add_argument(name, type=Path)
-    verbs.add_parser("record").add_argument("out", type=Path)
+        parser.add_argument(name, type=Path)
     given = parser.parse_args()
-    if given.verb == "run":
-        run(given.corpus.resolve(), given.out.resolve(), given.models.resolve())
-    else:
-        text = json.dumps(record(given.out), indent=1, ensure_ascii=False)
-        (RESULTS / "equal_budgets.json").write_text(text + "\n", encoding="utf-8")
+    figures = compare(given.corpus.resolve(), given.out.resolve(), given.models.resolve())
+    text = json.dumps(figures, indent=1, ensure_ascii=False)
+    (RESULTS / "equal_budgets.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -67,12 +67,14 @@ def same(
 ) -> None:
     """However the sound is cut, the steps are those of the sound in one chunk."""
     one = in_chunks(Stream(engine, options, sample_rate=rate), sound, [len(sound)])
-    assert one
-    a = joined(one)
+    assert one or len(sound) * 16_000 < rate  # less than one sample at 16 kHz
     for ahead in (False, True):
-        b = joined(in_chunks(Stream(engine, options, sample_rate=rate), sound, sizes, ahead=ahead))
-        for name in a:
-            np.testing.assert_allclose(b[name], a[name], rtol=0, atol=1e-6, err_msg=name)
+        other = in_chunks(Stream(engine, options, sample_rate=rate), sound, sizes, ahead=ahead)
+        assert len(other) == len(one)
+        if one:
+            a, b = joined(one), joined(other)
+            for name in a:
+                np.testing.assert_allclose(b[name], a[name], rtol=0, atol=1e-6, err_msg=name)
 
 
 SIZES = st.lists(st.integers(1, 30_000), min_size=1, max_size=6).filter(
@@ -81,6 +83,7 @@ SIZES = st.lists(st.integers(1, 30_000), min_size=1, max_size=6).filter(
 
 
 @settings(max_examples=25)
+@example(sizes=[901], rate=48_000, window=0.5, hop=0.1, end=1)
 @given(
     sizes=SIZES,
     rate=st.sampled_from([8_000, 16_000, 22_050, 48_000]),

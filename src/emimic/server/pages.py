@@ -10,7 +10,7 @@ from emimic.output.html_page import NOTICE
 from emimic.version import __version__
 
 BUILT: Final = Path(__file__).parent / "built"
-"""The folder of the page that `make page` builds, and `emimic serve` serves; not in the wheel."""
+"""The folder of the page that `make page` builds, and `emimic serve` serves; in a wheel only if it was built before."""
 
 PACKED: Final = ".gz"
 """Suffix of the compressed file beside a file of the page."""
