@@ -1,5 +1,6 @@
 """Runtimes of an exported graph: ONNX Runtime, or OpenVINO if it is installed. Neither needs torch."""
 
+import functools
 import queue
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,11 +120,23 @@ class OnnxRuntime:
         return list(self._session.run(list(names), feed))
 
 
+@functools.cache
+def _get_openvino_core() -> Any:
+    """Return the one core of this process.
+
+    OpenVINO's CPU plugin gives the thread that loads it a stack for signals, and restores the one before when it is
+    unloaded. Unloaded in another order than loaded, two leave a stack that is gone, and the next signal, as Ctrl-C,
+    ends the process without a message (OpenVINO 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenvinoRuntime:
     """A graph on OpenVINO, see `open_runtime`."""
 
     def __init__(self, graph: Path | bytes, *, threads: int, streams: int) -> None:
-        import openvino
 
         settings = {
             "INFERENCE_NUM_THREADS": threads,
@@ -132,7 +145,7 @@ class OpenvinoRuntime:
             # the other clips of its batch.
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        core = openvino.Core()
+        core = _get_openvino_core()
         compiled = core.compile_model(core.read_model(graph), "CPU", settings)
         self.inputs = frozenset(name for value in compiled.inputs for name in value.get_names())
         self.outputs = frozenset(name for output in compiled.outputs for name in output.get_names())
