@@ -78,7 +78,7 @@ def test_random_lengths_and_batches_equal_torch(family):
 @pytest.mark.parametrize(
     "config",
     [
-        {"lstm": False, "chunk_seconds": 0.1},
+        {"lstm": False, "attention_seconds": 0.1},
         {"global_vector": False},
         {"global_std": True, "lstm_units": 5, "lstm_layers": 1},
         {"regression_head": False, "vad_head": False, "vad_learned": False},

@@ -2,7 +2,6 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import fake_engine
 import numpy as np
@@ -204,33 +203,6 @@ def test_one_pass_is_the_head_on_windows_of_blocks(run: TorchEngine, hop: float)
         mean = vad[0, max(0, first) : last].mean(dim=0).detach().numpy()
         np.testing.assert_allclose(step.vad, mean[None], rtol=0, atol=2e-5)
         assert step.vad_times == [step.time]
-
-
-@pytest.mark.parametrize("seconds", [0.2, 1.5])
-def test_an_encoder_in_chunks_takes_whole_chunks_without_context(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
-) -> None:
-    """Blocks of five chunks, or of one where it is longer than a block, each encoded alone."""
-    tiny_models.model("whisper", chunk_seconds=seconds, vad_pretrained=True).save_pretrained(tmp_path)
-    engine = TorchEngine(tmp_path, device="cpu")
-    model, encode, cuts = engine.model, engine.encode, []
-    monkeypatch.setattr(
-        engine, "encode", lambda clips, reach: cuts.extend(clips) or encode(clips, reach=reach)
-    )
-    sound, block = SOUND[:50_000], 16_000 if seconds == 0.2 else 24_000
-    stream = Stream(engine, TimelineOptions(window=1.0, hop=0.5), voice_segments=False)
-    steps = in_chunks(stream, sound, [7_000])
-    expected = [sound[start : start + block] for start in range(0, len(sound), block)]
-    assert [len(cut) for cut in cuts] == [len(part) for part in expected]
-    prepare = engine.spec.clip_format.prepare
-    hidden = np.concatenate([encode([prepare(part).samples], reach=1)[0] for part in expected])
-    for step in steps:
-        edges = np.array([step.start, step.end]) * 16_000 - engine.spec.first
-        first, last = np.ceil(edges.round() / 320).astype(int)
-        part = torch.from_numpy(hidden[None, max(0, first) : last])
-        with torch.inference_mode():
-            own = model.regress(part, torch.ones(part.shape[:2], dtype=torch.bool))
-        np.testing.assert_allclose(step.intensities, own.intensities[0].numpy(), rtol=0, atol=2e-5)
 
 
 def test_silent_blocks_are_not_encoded(run: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:

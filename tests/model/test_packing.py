@@ -51,7 +51,7 @@ def make_clips(lengths: list[int]) -> list[np.ndarray]:
 @pytest.mark.parametrize("started", [False, True])
 def test_clips_are_encoded_as_in_one_recording(started: bool) -> None:
     """Rows hold clips 1 and 2, 3 and 4; clip 2's last 17 samples are no frame."""
-    model = tiny_models.model("whisper", hidden_layers=[1, 2], frozen_layers=1, chunk_seconds=0.1).eval()
+    model = tiny_models.model("whisper", hidden_layers=[1, 2], frozen_layers=1, attention_seconds=0.1).eval()
     clips = make_clips([20 * HOP, 8 * HOP + 17, 25 * HOP, 3 * HOP])
     joined = [np.concatenate([clips[0], clips[1][: 8 * HOP]]), np.concatenate(clips[2:])]
     with torch.no_grad():
@@ -72,46 +72,20 @@ def test_clips_are_encoded_as_in_one_recording(started: bool) -> None:
         )
 
 
-def test_a_frame_depends_on_its_chunk() -> None:
-    """Chunks of 5 frames: what the convolutions of other chunks don't read changes nothing there, be it just before."""
-    model = tiny_models.model("whisper", chunk_seconds=0.1).eval()
+def test_a_frame_attends_only_so_far() -> None:
+    """Two layers of 5 frames, and 4 frames of convolutions: what is 15 frames away changes nothing."""
+    model = tiny_models.model("whisper", attention_seconds=0.1).eval()
     first = make_clips([60 * HOP])[0]
     first[50 * HOP] = 9.0  # the loudest value, which sets the floor
     second = first.copy()
-    second[: 19 * HOP] *= 0.1
+    second[: 20 * HOP] *= 0.1
     with torch.no_grad():
         one, two = (model.encode(*model.collate([wave]))[0][0] for wave in (first, second))
-    assert model.config.chunk == 5
-    torch.testing.assert_close(one[25:], two[25:], atol=1e-5, rtol=1e-4)
-    assert float((one[19] - two[19]).detach().abs().max()) > 1e-3
-
-
-def test_a_chunk_is_encoded_alike_wherever_it_stands() -> None:
-    """The third chunk of a recording is the second of its end: positions are counted from a chunk's start."""
-    model = tiny_models.model("whisper", hidden_layers=[1, 2], chunk_seconds=0.1).eval()
-    wave = make_clips([23 * HOP])[0]
-    wave[12 * HOP] = 9.0  # the loudest value, which sets the floor
-    with torch.no_grad():
-        entire, end = (model.encode(*model.collate([part]))[0][0] for part in (wave, wave[5 * HOP :]))
-    torch.testing.assert_close(entire[10:], end[5:], atol=1e-5, rtol=1e-4)
-
-
-def test_padding_changes_no_chunk() -> None:
-    model = tiny_models.model("whisper", chunk_seconds=0.1).eval()
-    clips = make_clips([23 * HOP, 7 * HOP])
-    with torch.no_grad():
-        hidden, _ = model.encode(*model.collate(clips))
-        alone = [model.encode(*model.collate([clip]))[0][0] for clip in clips]
-    for row, expected in zip(hidden, alone, strict=True):
-        torch.testing.assert_close(row[: len(expected)], expected, atol=1e-5, rtol=1e-4)
+    assert model.config.reach == 5
+    torch.testing.assert_close(one[35:], two[35:], atol=1e-5, rtol=1e-4)
+    assert float((one[22] - two[22]).detach().abs().max()) > 1e-3
 
 
 def test_other_encoders_attend_to_all() -> None:
-    with pytest.raises(ModelError, match="chunk_seconds is set with a wav2vec2 encoder"):
-        tiny_models.model("wav2vec2-layer", chunk_seconds=0.1)
-
-
-def test_chunks_are_no_longer_than_a_clip() -> None:
-    with pytest.raises(ModelError, match=r"chunk_seconds is 2\.5, expected at most max_seconds, which is 2:"):
-        tiny_models.model("whisper", chunk_seconds=2.5, max_seconds=2.0)
-    assert tiny_models.model("whisper", chunk_seconds=2.0, max_seconds=2.0).config.chunk == 100
+    with pytest.raises(ModelError, match="attention_seconds is set with a wav2vec2 encoder"):
+        tiny_models.model("wav2vec2-layer", attention_seconds=0.1)

@@ -152,7 +152,7 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
         "hidden_layers": [1, 2],
         "probe_layers": [2],
         "frozen_layers": 1,
-        "chunk_seconds": 0.5,
+        "attention_seconds": 0.5,
         "standardize_frames": True,
         "attentive": True,
         "head_units": 9,

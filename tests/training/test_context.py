@@ -24,7 +24,7 @@ Tiny = Callable[..., dict[str, Any]]
 CONTEXT = {"fraction": 1.0, "seconds": 3.0}
 GIVEN: dict[str, Any] = {
     "hidden_layers": [1, 2], "probe_layers": [1], "frozen_layers": 1, "lstm": False, "epochs": 1, "batch_size": 16,
-    "vad_ridge": 2.0, "vad_units": 0, "chunk_seconds": 0.2, "encoder_config": tiny_models.encoder("whisper"),
+    "vad_ridge": 2.0, "vad_units": 0, "attention_seconds": 0.2, "encoder_config": tiny_models.encoder("whisper"),
 }  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_clips_are_not_joined_in_validation(tmp_path: Path, tiny: Tiny) -> None:
     folder = make_corpus(tmp_path / "corpus")
     settings = TrainSettings(**tiny(**GIVEN))
     items = load_corpora([folder], settings, progress=False)[0].list_training(both=False)[:2]
-    model = tiny_models.model("whisper", chunk_seconds=0.2).eval()
+    model = tiny_models.model("whisper", attention_seconds=0.2).eval()
     source = make_waveform_source(items, model.clip_format)
     values, mask = model.collate([source.read(item, 0).values for item in items])
     with torch.no_grad():

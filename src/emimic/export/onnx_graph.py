@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from emimic.model import encoders, frontend
-from emimic.model.attention import Attention
 from emimic.model.layers import concatenate_layers, record_layers
 from emimic.model.model import EmiModel
 from emimic.model.windows import Windows, regress_windows
@@ -75,8 +74,7 @@ class Graph(nn.Module):
             samples: (batch, sample).
             lengths: (batch,).
             further: of a model with a text branch tokens (batch, token) and token_lengths (batch,), 0 for a clip
-                without words; else rows, starts and ends (window,) and, of a Whisper encoder that has no
-                `chunk_seconds`, reach ().
+                without words; else rows, starts and ends (window,) and, of a Whisper encoder, reach ().
         """
         if self.whisper:
             hidden, frames = self._encode_mels(samples, lengths, further[3] if len(further) > 3 else None)
@@ -134,11 +132,10 @@ class Graph(nn.Module):
         hidden = nn.functional.gelu(self.conv1(_add_neighbors(features * real, 1))) * real
         hidden = nn.functional.gelu(self.conv2(_add_neighbors(hidden, 2)))
         frames = (mel_frames + 1) // 2
-        mask = _make_mask(hidden.shape[1], frames)
-        attention = Attention(chunk=self.model.config.chunk)
-        hidden = attention.split(hidden)
         hidden = hidden + self.positions[: hidden.shape[1]]
-        real = attention.split(mask[..., None].float())[:, None, None, :, 0] > 0
+        real = _make_mask(hidden.shape[1], frames)[:, None, None]
+        if (limit := self.model.config.reach) is not None:
+            reach = torch.tensor(limit) if reach is None else reach.clamp(max=limit)
         if reach is not None:
             frame = torch.arange(hidden.shape[1], device=frames.device)
             real = real & ((frame[:, None] - frame).abs() <= reach)
@@ -146,7 +143,7 @@ class Graph(nn.Module):
         outputs = []
         for layer in encoder.layers:
             hidden = layer(hidden, bias)
-            outputs.append(attention.join(hidden, mask))
+            outputs.append(hidden)
         if (layers := self.model.config.hidden_layers) is not None:
             return torch.cat([outputs[layer - 1] for layer in layers], dim=-1), frames
         return encoder.layer_norm(outputs[-1]), frames
@@ -283,6 +280,6 @@ def _make_example(model: EmiModel) -> dict[str, Tensor]:
         return example
     example["rows"], example["starts"] = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1])
     example["ends"] = torch.tensor([9999, 9999, 9999])
-    if model.config.encoder_config.model_type == "whisper" and model.config.chunk is None:
+    if model.config.encoder_config.model_type == "whisper":
         example["reach"] = torch.tensor(2)
     return example

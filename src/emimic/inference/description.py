@@ -65,10 +65,8 @@ def read_spec(description: dict[str, Any], file: Path) -> Spec:
     values = description.get("spec")
     try:
         spec = Spec(**{**values, "targets": tuple(values["targets"])})  # type: ignore[dict-item,index]
-        is_valid = (
-            all(isinstance(name, str) for name in spec.targets)
-            and (spec.max_seconds > 0 and spec.min_samples > 0 and spec.hop > 0 and spec.first >= 0)
-            and (spec.chunk is None or spec.chunk > 0)
+        is_valid = all(isinstance(name, str) for name in spec.targets) and (
+            spec.max_seconds > 0 and spec.min_samples > 0 and spec.hop > 0 and spec.first >= 0
         )
     except (TypeError, KeyError) as error:
         raise ModelError(f"{file} has no valid spec of the model ({error!r}): export it again") from error

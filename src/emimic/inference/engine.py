@@ -277,5 +277,4 @@ def get_spec(model: Any) -> Spec:
         text="text" in model.branches,
         vision="vision" in model.branches,
         audio=config.audio,
-        chunk=config.chunk,
     )

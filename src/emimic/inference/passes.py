@@ -4,8 +4,7 @@ In one pass the encoder runs over overlapping blocks, so that every frame has co
 are the head's outputs on the frames in it. Models learn from clips of a few seconds, hence in each layer of Whisper's
 encoder a frame attends to half a window on either side: attention over the whole block costs a fifth of the correlation
 with labels (docs/log.md). What an encoder derives from a whole clip (the loudest value of Whisper's log-mel, zero mean
-and unit variance) it derives from a block. In an encoder in chunks (`chunk_seconds`) no frame attends beyond its chunk,
-so its blocks are whole chunks, without context; only its convolutions, of 25 ms, see past an edge.
+and unit variance) it derives from a block. `emimic adapt` trains a model so that both ways agree.
 
 Steps are predicted in groups that depend on the recording alone: those whose windows end in the same block. So all
 values are the same however the recording arrives.
@@ -131,14 +130,12 @@ class Blocks:
         advance: From one block to the next: its own frames.
         before: Context before them.
         after: Context after them.
-        chunked: From one block to the next with an encoder in chunks, in whole chunks; it needs no context.
         voice: Samples in which voice is detected at a time.
     """
 
     advance: float
     before: float
     after: float
-    chunked: float = 1.0
     voice: int = silero_vad.LIVE
 
     @property
@@ -147,11 +144,11 @@ class Blocks:
         return self.before + self.advance + self.after
 
 
-FILE: Final = Blocks(advance=5.0, before=0.5, after=0.5, chunked=5.0, voice=silero_vad.FILE)
-"""Of a file: 1.2 s of encoder per second of sound, in chunks 1 s."""
+FILE: Final = Blocks(advance=5.0, before=0.5, after=0.5, voice=silero_vad.FILE)
+"""Of a file: 1.2 s of encoder per second of sound."""
 
 LIVE: Final = Blocks(advance=1.0, before=1.0, after=0.5)
-"""Of a stream, which should not lag far behind: 2.5 s of encoder per second of sound, in chunks 1 s."""
+"""Of a stream, which should not lag far behind: 2.5 s of encoder per second of sound."""
 
 
 class OnePass:
@@ -160,14 +157,8 @@ class OnePass:
     def __init__(self, engine: "OnePassEngine", grid: Grid, blocks: Blocks) -> None:
         self._engine, self._grid = engine, grid
         self._hop = engine.spec.hop
-        limit, chunk = engine.spec.max_seconds, engine.spec.chunk
-        if chunk is not None:
-            blocks = Blocks(blocks.chunked, before=0.0, after=0.0)
-        scale = min(1.0, limit / blocks.seconds) * SAMPLE_RATE / self._hop
+        scale = min(1.0, engine.spec.max_seconds / blocks.seconds) * SAMPLE_RATE / self._hop
         self._frames = max(1, int(blocks.advance * scale))  # of a block's own
-        if chunk is not None:
-            whole = max(1, self._frames // chunk) * chunk
-            self._frames = min(whole, max(1, int(limit * SAMPLE_RATE / self._hop)))
         self._advance = self._frames * self._hop
         self._before, self._after = (int(part * scale) * self._hop for part in (blocks.before, blocks.after))
         self._reach = max(1, round(grid.window / 2 * SAMPLE_RATE / self._hop))

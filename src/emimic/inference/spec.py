@@ -31,7 +31,6 @@ class Spec:
         text: The engine takes the words of a clip beside its samples.
         vision: The engine takes images of a recording.
         audio: The engine takes samples; without, only the others.
-        chunk: Frames that attend to each other alone, from a clip's start on; None: a frame's surroundings count.
     """
 
     targets: tuple[str, ...]
@@ -45,7 +44,6 @@ class Spec:
     text: bool = False
     vision: bool = False
     audio: bool = True
-    chunk: int | None = None
 
     @property
     def clip_format(self) -> ClipFormat:

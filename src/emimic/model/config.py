@@ -102,15 +102,10 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
                 f"frozen_layers is {self.frozen_layers} with a {encoder.model_type} encoder of {count} layers; "
                 f"expected 0, or 1 to {count - 1} with a whisper encoder: freeze_encoder freezes any encoder entirely"
             )
-        if self.chunk_seconds is not None and encoder.model_type != "whisper":
+        if self.attention_seconds is not None and encoder.model_type != "whisper":
             raise ModelError(
-                f"chunk_seconds is set with a {encoder.model_type} encoder, expected a whisper encoder: "
+                f"attention_seconds is set with a {encoder.model_type} encoder, expected a whisper encoder: "
                 "leave it out"
-            )
-        if self.chunk_seconds is not None and self.chunk_seconds > self.max_seconds:
-            raise ModelError(
-                f"chunk_seconds is {self.chunk_seconds:g}, expected at most max_seconds, which is "
-                f"{self.max_seconds:g}: leave it out, and frames attend to their entire clip"
             )
         probed = self.probe_layers or []
         if not set(probed) <= set(self.hidden_layers or ()):
@@ -147,11 +142,11 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
                 )
 
     @property
-    def chunk(self) -> int | None:
-        """Frames of a chunk of the encoder's attention; None: no chunks."""
-        if self.chunk_seconds is None:
+    def reach(self) -> int | None:
+        """Frames on either side that a frame attends to in each layer of the encoder; None: all."""
+        if self.attention_seconds is None:
             return None
-        return max(1, round(self.chunk_seconds * SAMPLE_RATE / encoders.compute_hop(self.encoder_config)))
+        return max(1, round(self.attention_seconds * SAMPLE_RATE / encoders.compute_hop(self.encoder_config)))
 
     @property
     def hidden_features(self) -> int:

@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 
 from emimic.media.waveform import ClipFormat
 from emimic.model import encoders, whisper
-from emimic.model.attention import Attention
 from emimic.task import SAMPLE_RATE
 
 
@@ -104,8 +103,9 @@ class EncoderModel(PreTrainedModel):  # type: ignore[misc]
         Args:
             input_values: (batch, sample).
             attention_mask: (batch, sample), nonzero at real samples; None: all are.
-            reach: frames on either side that a frame attends to, at most, if the model has no `chunk_seconds`.
+            reach: frames on either side that a frame attends to, at most; see `attention_seconds`.
         """
+        limits = [limit for limit in (reach, self.config.reach) if limit is not None]
         mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
         if not self.config.audio:
             return input_values.new_zeros(len(input_values), 0, 0), mask.bool()[:, :0]
@@ -116,7 +116,7 @@ class EncoderModel(PreTrainedModel):  # type: ignore[misc]
                 mask.bool(),
                 self.config.hidden_layers,
                 self.config.frozen_layers,
-                Attention(reach, self.config.chunk),
+                min(limits, default=None),
             )
 
     @torch.no_grad()
@@ -132,7 +132,7 @@ class EncoderModel(PreTrainedModel):  # type: ignore[misc]
             frames,
             config.hidden_layers,
             config.frozen_layers,
-            Attention(chunk=config.chunk),
+            config.reach,
         )
         return states, frames
 
@@ -145,5 +145,5 @@ class EncoderModel(PreTrainedModel):  # type: ignore[misc]
             frame_mask,
             config.hidden_layers,
             config.frozen_layers,
-            Attention(chunk=config.chunk),
+            config.reach,
         )

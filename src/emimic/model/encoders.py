@@ -14,7 +14,6 @@ import transformers
 from torch import Tensor, nn
 
 from emimic.model import whisper
-from emimic.model.attention import EVERYWHERE, Attention
 from emimic.model.frontend import MEL_HOP, MEL_WINDOW
 from emimic.model.layers import (
     concatenate_layers,
@@ -241,7 +240,7 @@ def encode(
     mask: Tensor,
     layers: Sequence[int] | None = None,
     frozen: int = 0,
-    attention: Attention = EVERYWHERE,
+    reach: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Encode a batch of waveforms.
 
@@ -252,7 +251,7 @@ def encode(
         layers: numbers, from 1, of the layers whose outputs are concatenated, before any final norm of the encoder;
             None: the last hidden states.
         frozen: Whisper's layers up to this one run in evaluation mode, without SpecAugment.
-        attention: of Whisper's layers.
+        reach: frames on either side that a frame of Whisper's attends to, in each layer; None: all.
 
     Returns:
         Hidden states (batch, frame, feature) and frame mask (batch, frame).
@@ -279,7 +278,7 @@ def encode(
     _check_bf16(encoder, samples)
     frames = compute_frame_mask(config, mask, count_frames(config, longest))
     if config.model_type == "whisper":
-        return whisper.encode(encoder, samples, mask, frames, layers, frozen, attention), frames
+        return whisper.encode(encoder, samples, mask, frames, layers, frozen, reach), frames
     masked = draw_time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
     with record_layers() as outputs:
         output = _run(encoder, samples, mask if padded else None, frames, masked)

@@ -164,12 +164,12 @@ class ModelSettings:
             "training clips"
         ),
     ] = False
-    chunk_seconds: Annotated[
+    attention_seconds: Annotated[
         float | None,
         Field(
             gt=0,
-            description="length of the chunks within which a Whisper encoder's frames attend to each other (shorter "
-            "than a timeline's window, one pass agrees with its windows alone); null: the entire clip",
+            description="seconds on either side of a frame to which it attends, in each layer of a Whisper encoder "
+            "(less than half a timeline's window: one pass agrees better with its windows alone); null: the clip",
         ),
     ] = None
     global_vector: Annotated[bool, Field(description="pool the mean over frames (Table 2)")] = True

@@ -13,7 +13,6 @@ function readSpec({ spec }) {
     hop: spec.hop,
     first: spec.first,
     vad: spec.vad,
-    chunk: spec.chunk ?? null,
   };
 }
 

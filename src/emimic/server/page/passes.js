@@ -5,9 +5,9 @@ import { SAMPLE_RATE, concatenate, prepareClip } from "./waveform.js";
 
 const MARGIN = SAMPLE_RATE / 2; // samples before a group's first window that are given to the head
 
-// Blocks over which the encoder runs, in seconds; an encoder in chunks needs no context.
-export const FILE = { advance: 5, before: 0.5, after: 0.5, chunked: 5 };
-export const LIVE = { advance: 1, before: 1, after: 0.5, chunked: 1 }; // of a stream, which should not be late
+// Blocks over which the encoder runs, in seconds.
+export const FILE = { advance: 5, before: 0.5, after: 0.5 };
+export const LIVE = { advance: 1, before: 1, after: 0.5 }; // of a stream, which should not be late
 
 /** Each window is cut out, prepared and predicted as a clip of its own. */
 export class ExactPass {
@@ -45,17 +45,12 @@ export class ExactPass {
 /** The encoder runs once over blocks, the head on windows of their frames. */
 export class OnePass {
   constructor(engine, grid, blocks) {
-    const { hop, maxSeconds, chunk } = engine.spec;
-    if (chunk) blocks = { advance: blocks.chunked, before: 0, after: 0 };
+    const { hop, maxSeconds } = engine.spec;
     const seconds = blocks.before + blocks.advance + blocks.after;
     const scale = (Math.min(1, maxSeconds / seconds) * SAMPLE_RATE) / hop;
     this.engine = engine;
     this.hop = hop;
     this.frames = Math.max(1, Math.floor(blocks.advance * scale)); // of a block's own
-    if (chunk) {
-      const whole = Math.max(1, Math.floor(this.frames / chunk)) * chunk;
-      this.frames = Math.min(whole, Math.max(1, Math.floor((maxSeconds * SAMPLE_RATE) / hop)));
-    }
     this.advance = this.frames * hop;
     this.before = Math.floor(blocks.before * scale) * hop;
     this.after = Math.floor(blocks.after * scale) * hop;
