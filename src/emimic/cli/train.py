@@ -1,4 +1,4 @@
-"""The verbs of a model: train, distill, calibrate, evaluate and export."""
+"""The verbs of a model: train, distill, adapt, calibrate, evaluate and export."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -177,6 +177,39 @@ def _fit(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet: 
     if result.signal is not None:
         echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
         raise typer.Exit(128 + result.signal)
+
+
+@app.command(rich_help_panel=TRAIN)
+def adapt(
+    run: RunFolder,
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER", help="Folders of recordings, without labels.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The adapted run's folder.")],
+    sets: Sets = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps (default: 1000).")] = None,
+    resume: _Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Adapt a run to timelines in one pass.
+
+    A copy of RUN learns to predict a window alike in one pass over a recording and as a clip of its own, and as RUN
+    predicts the clip. A folder that is given twice is drawn twice as often.
+
+    Example: emimic adapt runs/paper podcasts interviews --out runs/adapted
+    """
+    check_run(run)
+    from emimic.training.adapt import AdaptSettings
+    from emimic.training.adapt import adapt as fit
+
+    quiet_libraries()
+    overrides = _merge(sets, steps=steps)
+    settings = None if resume and not overrides else AdaptSettings.read(overrides)
+    report = fit(run, folders, out, settings, resume=resume, show=not quiet)
+    echo(report.to_text())
+    if report.signal is not None:
+        echo(f"stopped by signal {report.signal}; go on with --resume", err=True)
+        raise typer.Exit(128 + report.signal)
 
 
 @app.command(rich_help_panel=TRAIN)

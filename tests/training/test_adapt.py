@@ -1,0 +1,208 @@
+"""`emimic adapt`: a copy of a model whose timelines in one pass agree with windows that are predicted as clips."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import tiny_models
+import torch
+from typer.testing import CliRunner
+
+from emimic import cli
+from emimic.inference.engine import TorchEngine
+from emimic.inference.grid import Grid, TimelineOptions
+from emimic.inference.passes import FILE, LIVE, Blocks
+from emimic.inference.stream import Stream
+from emimic.task import CorpusError, ModelError, SettingsError
+from emimic.training import adapt as module
+from emimic.training.adapt import AdaptSettings, adapt
+from emimic.training.adapt_rows import read_recordings
+
+SECONDS = 6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of 1 to 4 s, a longer one in a folder within, and a file that is none."""
+    made = tmp_path_factory.mktemp("recordings")
+    tiny_models.write_clips(made, [16_000, 40_000, 64_000, 25_000])
+    (made / "within").mkdir()
+    soundfile.write(made / "within" / "long.wav", 0.1 * tiny_models.clip(160_000, seed=9), 16_000)
+    (made / "broken.wav").write_bytes(b"RIFF")
+    return made
+
+
+def save(path: Path, family: str = "whisper", **config: Any) -> Path:
+    model = tiny_models.model(family, **tiny_models.HEADS, vad_learned=True, **config)
+    tiny_models.standardize(model)
+    model.save_pretrained(path)
+    return path
+
+
+def make(**changes: Any) -> AdaptSettings:
+    return AdaptSettings.read(
+        {"steps": 3, "rows": 2, "windows": 3, "exact": 1, "seconds": SECONDS, **changes}
+    )
+
+
+def open_state(run: Path, folder: Path, out: Path, settings: AdaptSettings) -> module._Adapting:
+    out.mkdir()
+    return module._Adapting(run, [folder], out, settings, show=False)
+
+
+@pytest.mark.parametrize("family", ["whisper", "wav2vec2-group"])
+@pytest.mark.parametrize("blocks", [FILE, LIVE])
+def test_both_ways_are_those_of_a_timeline(folder: Path, tmp_path: Path, family: str, blocks: Blocks) -> None:
+    run = save(tmp_path / "run", family)
+    state = open_state(run, folder, tmp_path / "out", make())
+    wave = tiny_models.clip(SECONDS * 16_000)
+    grid = Grid(1.5, 0.5)
+    steps = range(grid.count_steps(len(wave)))
+    edges = np.clip([grid.get_window(step) for step in steps], 0, len(wave))
+    batch = module._Batch([wave], np.array([0]), np.zeros(len(edges), np.int64), edges, blocks)
+    engine = TorchEngine(run, device="cpu")
+    for exact in (False, True):
+        with torch.no_grad():
+            values, _ = (
+                state._predict_exactly(state.teacher, batch, np.arange(len(edges)))
+                if exact
+                else state._predict_once(state.teacher, batch)
+            )
+        options = TimelineOptions(window=grid.window, hop=grid.hop, exact=exact)
+        stream = Stream(engine, options, blocks=blocks, voice_segments=False)
+        found = [*stream.push(wave), *stream.flush()]
+        expected = [[*step.intensities, *step.vad[0]] for step in found if step.vad is not None]
+        # V/A/D of a window that ends less than half a second before its block's end are smoothed into the frames that
+        # follow: those of the same block in a timeline, and of the next one here.
+        late = -edges[:, 1] % round(blocks.advance * 16_000) < 8_000
+        for chosen, difference in ((exact | ~late, 3e-5), (late, 3e-3)):
+            np.testing.assert_allclose(
+                values.numpy()[chosen], np.array(expected)[chosen], rtol=0, atol=difference
+            )
+
+
+def test_both_ways_of_the_adapted_model_agree_better(folder: Path, tmp_path: Path) -> None:
+    run = save(tmp_path / "run")
+    report = adapt(run, [folder], tmp_path / "out", make(steps=60, lr=3e-3, average=0.9), show=False)
+    assert report.after is not None
+    assert report.signal is None
+    names = [*tiny_models.model("whisper").config.targets, "Arousal", "Dominance", "Valence"]
+    assert list(report.before.rms) == list(report.after.pearson) == names
+    assert np.mean(list(report.after.rms.values())) < 0.8 * np.mean(list(report.before.rms.values()))
+    assert [failure.path.name for failure in report.failures] == ["broken.wav"]
+    assert report.to_text().count("\n") == 11
+    before, after = (TorchEngine(path, device="cpu").model for path in (run, tmp_path / "out"))
+    assert (before.config.attention_seconds, after.config.attention_seconds) == (None, 0.6)
+    states = before.state_dict(), after.state_dict()
+    changed = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
+    assert changed
+    assert all(name.startswith("encoder.layers.") for name in changed), "heads and convolutions stay"
+
+
+def test_the_copy_keeps_to_what_the_model_predicts(folder: Path, tmp_path: Path) -> None:
+    """The loss is that of three comparisons and two of features, by the standard deviations of a folder's rows."""
+    state = open_state(save(tmp_path / "run"), folder, tmp_path / "out", make(average=0.0, lr=1e-3))
+    stds = state._compute_stds()
+    assert stds.shape == (2, 9)
+    assert bool((stds >= module.FLOOR).all())
+    batch, chosen = state._draw(0), np.array([0, 3])
+    scale = stds[batch.kinds[batch.rows]]
+    with torch.no_grad():
+        target, pooled = state._predict_exactly(state.teacher, batch, np.arange(6))
+        once, once_pooled = state._predict_once(state.student, batch)
+        alone, alone_pooled = state._predict_exactly(state.student, batch, chosen)
+
+    def compare(x: torch.Tensor, y: torch.Tensor, std: torch.Tensor) -> float:
+        z = ((x - y) / std).abs().double().numpy()
+        return float(np.where(z < 1, z**2, 2 * z - 1).mean())
+
+    expected = compare(once, target, scale) + compare(alone, target[chosen], scale[chosen])
+    expected += compare(alone, once[chosen], scale[chosen])
+    expected += float((once_pooled - pooled).square().mean())
+    expected += float((alone_pooled - pooled[chosen]).square().mean())
+    optimizer = torch.optim.AdamW(state.trained.values(), 1e-3)
+    average = {name: weight.detach().clone() for name, weight in state.trained.items()}
+    assert state._step(optimizer, average, stds, 0) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_stopped_run_resumes_bit_by_bit(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, settings = save(tmp_path / "run"), make(steps=5)
+    whole = adapt(run, [folder], tmp_path / "whole", settings, show=False)
+    step = module._Adapting._step
+
+    def stop(self: Any, *given: Any) -> float:
+        if given[-1] == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Adapting, "_step", stop)
+        report = adapt(run, [folder], tmp_path / "out", settings, show=False)
+    assert (report.signal, report.after) == (signal.SIGTERM, None)
+    with pytest.raises(SettingsError, match="already holds a run"):
+        adapt(run, [folder], tmp_path / "out", settings, show=False)
+    with pytest.raises(SettingsError, match="from another run or with other settings"):
+        adapt(run, [folder], tmp_path / "out", make(steps=6), resume=True, show=False)
+    again = adapt(run, [folder], tmp_path / "out", resume=True, show=False)
+    assert again.after == whole.after
+    for name in ("model.safetensors", "last.safetensors", "config.json", "train.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_rows_are_pieces_of_the_folders_recordings(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    tiny_models.write_clips(other, [30_000])
+    recordings = read_recordings([folder, other, other], tmp_path, workers=2, show=False)
+    assert [len(part) for part in recordings.folders] == [5, 1, 1]
+    assert recordings.folders[1] == recordings.folders[2]
+    lengths = np.diff(recordings.edges)
+    assert sorted(lengths) == [16_000, 25_000, 30_000, 40_000, 64_000, 160_000]
+    rng = np.random.default_rng(0)
+    only = recordings.samples[recordings.edges[-2] :].astype(np.float32) / 32768
+    for _ in range(8):
+        row = recordings.draw(1, 96_000, rng)
+        assert row.shape == (96_000,)
+        assert row.dtype == np.float32
+        start = next(i for i in range(0, 66_000, 50) if np.abs(row[i : i + 30_000]).max() > 0.1)
+        piece = row[start + 1_000 : start + 2_000]
+        match = np.correlate(only, piece) / np.square(piece).sum()
+        assert match.max() == pytest.approx(1.0, abs=1e-3)
+    again = read_recordings([folder, other, other], tmp_path, workers=2, show=False)
+    assert again.failures == recordings.failures
+
+
+def test_what_can_not_be_adapted_is_refused(folder: Path, tmp_path: Path) -> None:
+    run = save(tmp_path / "run")
+    with pytest.raises(CorpusError, match="is not a folder"):
+        adapt(run, [tmp_path / "missing"], tmp_path / "one", make(), show=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CorpusError, match="empty holds no recording that can be read"):
+        adapt(run, [folder, tmp_path / "empty"], tmp_path / "two", make(), show=False)
+    tiny_models.model("wav2vec2-layer", targets=[], vad_learned=True).save_pretrained(tmp_path / "vad")
+    with pytest.raises(ModelError, match="predicts no timeline in one pass"):
+        adapt(tmp_path / "vad", [folder], tmp_path / "three", make(), show=False)
+    with pytest.raises(SettingsError, match="steps"):
+        make(steps=0)
+    with pytest.raises(SettingsError, match="stepz"):
+        make(stepz=1)
+
+
+def test_the_command_adapts_and_its_export_predicts(folder: Path, tmp_path: Path) -> None:
+    run = save(tmp_path / "run")
+    words = ["adapt", str(run), str(folder), "--out", str(tmp_path / "out"), "--steps", "2", "--quiet"]
+    words += [word for pair in ("rows=2", "windows=2", "exact=1", "seconds=5") for word in ("--set", pair)]
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 0, result.output
+    assert "broken.wav" in result.output
+    assert f"the adapted model is in {tmp_path / 'out'}" in result.output.replace("\n", "")
+    described = json.loads((tmp_path / "out" / "train.json").read_text())["adapted"]
+    assert described["settings"]["steps"] == 2
+    result = CliRunner().invoke(cli.app, ["export", str(tmp_path / "out"), "--out", str(tmp_path / "onnx")])
+    assert result.exit_code == 0, result.output
