@@ -8,7 +8,6 @@ from transformers import AutoConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from emimic.model import encoders, frontend, layers
-from emimic.model.attention import Attention
 from emimic.task import ModelError
 
 ODD = {"conv_kernel": [7, 4, 2], "conv_stride": [3, 2, 2], "conv_dim": [8, 8, 8]}
@@ -46,14 +45,12 @@ def test_whispers_frames_attend_no_further_than_they_reach():
     with torch.no_grad():
         near, far = (
             [
-                encoders.encode(encoder, torch.from_numpy(wave)[None], mask, attention=Attention(reach))[0][0]
+                encoders.encode(encoder, torch.from_numpy(wave)[None], mask, reach=reach)[0][0]
                 for wave in (clip, other)
             ]
             for reach in (3, None)
         )
-        everything = encoders.encode(encoder, torch.from_numpy(clip)[None], mask, attention=Attention(25))[0][
-            0
-        ]
+        everything = encoders.encode(encoder, torch.from_numpy(clip)[None], mask, reach=25)[0][0]
     assert torch.equal(near[0][:12], near[1][:12])
     assert not torch.equal(near[0][14:], near[1][14:])
     assert not torch.equal(far[0][:12], far[1][:12])

@@ -133,7 +133,8 @@ class EmiModel(EncoderModel):
     def prepare_frames(self, hidden: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return standardized hidden states, V/A/D, and the frames to pool, (batch, frame, ...) each."""
         hidden = self._standardize(hidden)
-        vad = self._predict_vad(hidden, frame_mask) if self.config.vad_head else None
+        has_vad = self.config.vad_head
+        vad = self.finish_vad(self.compute_vad_logits(hidden), frame_mask) if has_vad else None
         frames = hidden if vad is None else torch.cat([hidden, vad], dim=-1)
         return hidden, vad, frames * frame_mask[..., None]
 
@@ -202,13 +203,15 @@ class EmiModel(EncoderModel):
                 parts.append((start, start + size))
         return torch.cat([hidden[..., start:end] for start, end in parts], dim=-1)
 
-    def _predict_vad(self, hidden: Tensor, frame_mask: Tensor) -> Tensor:
-        """Return V/A/D of each frame, (batch, frame, 3)."""
+    def compute_vad_logits(self, hidden: Tensor) -> Tensor:
+        """Return the V/A/D head's output for each (standardized) frame, (batch, frame, 3)."""
+        return self.vad(self.select_probed(hidden))  # type: ignore[no-any-return]
+
+    def finish_vad(self, logits: Tensor, frame_mask: Tensor) -> Tensor:
+        """Return V/A/D of each frame, (batch, frame, 3): the head's outputs, smoothed and bounded as configured."""
         hop = encoders.compute_hop(self.config.encoder_config)
         width = 2 * round(self.config.vad_seconds * SAMPLE_RATE / hop / 2) + 1
-        vad: Tensor = self.vad(self.select_probed(hidden))
-        if width > 1:
-            vad = pooling.smooth(vad, frame_mask, width)
+        vad = pooling.smooth(logits, frame_mask, width) if width > 1 else logits
         return vad.sigmoid() if self.config.vad_bounded else vad
 
     def forward(

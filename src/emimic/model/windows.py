@@ -64,7 +64,7 @@ class Windows:
 def regress_windows(model: EmiModel, hidden: Tensor, frame_mask: Tensor, windows: Windows) -> WindowOutput:
     """Return the outputs of windows. A window of all frames of a row has the outputs of `EmiModel.regress`.
 
-    V/A/D are smoothed over the row, so that those near a window's edges depend on frames beyond it, too.
+    V/A/D of the frames are smoothed over the row, those of a window over its own frames alone, as a clip's are.
 
     Args:
         model: in evaluation mode, with targets.
@@ -75,7 +75,7 @@ def regress_windows(model: EmiModel, hidden: Tensor, frame_mask: Tensor, windows
     config = model.config
     ends = torch.minimum(windows.ends, frame_mask.sum(dim=1)[windows.rows])
     windows = Windows(windows.rows, windows.starts, ends)
-    _, vad, frames = model.prepare_frames(hidden, frame_mask)
+    hidden, vad, frames = model.prepare_frames(hidden, frame_mask)
     inside = windows.make_mask(frame_mask)
     centers = frames.sum(dim=1) / frame_mask.sum(dim=1, keepdim=True)
     uniform = inside.to(frames.dtype)
@@ -100,8 +100,15 @@ def regress_windows(model: EmiModel, hidden: Tensor, frame_mask: Tensor, windows
     plain = [part[:, : config.hidden_features] for part in (means, stds)]
     moments = torch.cat([model.select_probed(part) for part in plain], dim=-1) if config.domains else None
     intensities, _, _ = model.regress_vector(torch.cat(vectors, dim=-1), moments)
-    vad_means = None if vad is None else means[:, config.hidden_features :]
+    vad_means = None if vad is None else _average_vad(model, hidden, windows)
     return WindowOutput(intensities, torch.cat(plain, dim=-1), vad, vad_means)
+
+
+def _average_vad(model: EmiModel, hidden: Tensor, windows: Windows) -> Tensor:
+    """Return the mean V/A/D of windows' frames, (window, 3)."""
+    logits, mask = windows.gather(model.compute_vad_logits(hidden))
+    vad = model.finish_vad(logits, mask) * mask[..., None]
+    return vad.sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
 def _compute_moments(weights: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
