@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import tiny_models
 import torch
+from json_schema import keeps
 from typer.testing import CliRunner
 
 from emimic import cli
@@ -96,37 +97,47 @@ def test_both_ways_of_the_adapted_model_agree_better(folder: Path, tmp_path: Pat
     assert [failure.path.name for failure in report.failures] == ["broken.wav"]
     assert report.to_text().count("\n") == 11
     before, after = (TorchEngine(path, device="cpu").model for path in (run, tmp_path / "out"))
-    assert (before.config.attention_seconds, after.config.attention_seconds) == (None, 0.6)
     states = before.state_dict(), after.state_dict()
     changed = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
     assert changed
-    assert all(name.startswith("encoder.layers.") for name in changed), "heads and convolutions stay"
+    learned = ("encoder.layers.", "attention.", "lstm.", "head.")
+    assert all(name.startswith(learned) for name in changed), "convolutions and linear heads stay"
 
 
-def test_the_copy_keeps_to_what_the_model_predicts(folder: Path, tmp_path: Path) -> None:
-    """The loss is that of three comparisons and two of features, by the standard deviations of a folder's rows."""
-    state = open_state(save(tmp_path / "run"), folder, tmp_path / "out", make(average=0.0, lr=1e-3))
-    stds = state._compute_stds()
-    assert stds.shape == (2, 9)
-    assert bool((stds >= module.FLOOR).all())
+def test_the_losses_are_those_of_features_and_of_predictions(folder: Path, tmp_path: Path) -> None:
+    """Layer 1, which linear heads read, learns from its own features alone, all else from the other loss."""
+    state = open_state(save(tmp_path / "run"), folder, tmp_path / "out", make())
+    scales = state._compute_scales()
+    assert scales[0].shape == (2, 9)
+    assert bool((scales[0] >= module.FLOOR).all())
     batch, chosen = state._draw(0), np.array([0, 3])
-    scale = stds[batch.kinds[batch.rows]]
     with torch.no_grad():
         target, pooled = state._predict_exactly(state.teacher, batch, np.arange(6))
         once, once_pooled = state._predict_once(state.student, batch)
         alone, alone_pooled = state._predict_exactly(state.student, batch, chosen)
+    scale = scales[0][batch.kinds[batch.rows]]
 
     def compare(x: torch.Tensor, y: torch.Tensor, std: torch.Tensor) -> float:
         z = ((x - y) / std).abs().double().numpy()
         return float(np.where(z < 1, z**2, 2 * z - 1).mean())
 
+    def compare_pooled(x: torch.Tensor, y: torch.Tensor, layer: int) -> float:
+        own = np.arange(64) // 16 % 2 == layer - 1  # means of layers 1 and 2, then standard deviations
+        return float(np.square(((x - y) / scales[1]).double().numpy()[:, own]).mean())
+
+    pairs = (once_pooled, pooled), (alone_pooled, pooled[chosen]), (alone_pooled, once_pooled[chosen])
     expected = compare(once, target, scale) + compare(alone, target[chosen], scale[chosen])
     expected += compare(alone, once[chosen], scale[chosen])
-    expected += float((once_pooled - pooled).square().mean())
-    expected += float((alone_pooled - pooled[chosen]).square().mean())
-    optimizer = torch.optim.AdamW(state.trained.values(), 1e-3)
-    average = {name: weight.detach().clone() for name, weight in state.trained.items()}
-    assert state._step(optimizer, average, stds, 0) == pytest.approx(expected, rel=1e-3)
+    expected += module.UPPER * sum(compare_pooled(x, y, 2) for x, y in pairs[:2])
+    lower, loss = state._compute_losses(batch, scales)
+    assert float(lower.detach()) == pytest.approx(sum(compare_pooled(x, y, 1) for x, y in pairs), rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-3)
+    assert state.lower
+    assert all(name.startswith("encoder.layers.0.") for name in state.lower)
+    names = {name.split(".")[0] + "." + name.split(".")[1] for name in state.upper}
+    assert {name for name in names if name.startswith("encoder.")} == {"encoder.layers"}
+    assert "head.dense" in names
+    assert not any(name.startswith(("vad.", "domains.")) for name in state.upper)
 
 
 def test_a_stopped_run_resumes_bit_by_bit(
@@ -151,7 +162,7 @@ def test_a_stopped_run_resumes_bit_by_bit(
         adapt(run, [folder], tmp_path / "out", make(steps=6), resume=True, show=False)
     again = adapt(run, [folder], tmp_path / "out", resume=True, show=False)
     assert again.after == whole.after
-    for name in ("model.safetensors", "last.safetensors", "config.json", "train.json"):
+    for name in ("model.safetensors", "last.safetensors", "config.json", "adapt.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
@@ -202,7 +213,8 @@ def test_the_command_adapts_and_its_export_predicts(folder: Path, tmp_path: Path
     assert result.exit_code == 0, result.output
     assert "broken.wav" in result.output
     assert f"the adapted model is in {tmp_path / 'out'}" in result.output.replace("\n", "")
-    described = json.loads((tmp_path / "out" / "train.json").read_text())["adapted"]
+    described = json.loads((tmp_path / "out" / "adapt.json").read_text())
     assert described["settings"]["steps"] == 2
+    keeps("training/adapt_schema.json", described)
     result = CliRunner().invoke(cli.app, ["export", str(tmp_path / "out"), "--out", str(tmp_path / "onnx")])
     assert result.exit_code == 0, result.output

@@ -1,6 +1,7 @@
 """The description of an exported model, engine.json: its spec, and the checksums of its files."""
 
 import hashlib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,7 +65,8 @@ def read_spec(description: dict[str, Any], file: Path) -> Spec:
     """
     values = description.get("spec")
     try:
-        spec = Spec(**{**values, "targets": tuple(values["targets"])})  # type: ignore[dict-item,index]
+        given = {field.name: values[field.name] for field in fields(Spec) if field.name in values}  # type: ignore[index,operator]
+        spec = Spec(**{**given, "targets": tuple(given["targets"])})
         is_valid = all(isinstance(name, str) for name in spec.targets) and (
             spec.max_seconds > 0 and spec.min_samples > 0 and spec.hop > 0 and spec.first >= 0
         )

@@ -1,8 +1,11 @@
 """`emimic adapt`: a copy of a model learns to predict windows alike in one pass over a recording and each as a clip.
 
 A model that learned from clips has never met sound beyond a window's edges, nor a clip that doesn't start at the
-encoder's first position. The copy's encoder learns from recordings without labels. Its targets are the predictions and
-the pooled frames of the model itself on windows cut out as clips; its two ways also learn from each other.
+encoder's first position. The copy learns from recordings without labels. Its targets are the predictions and the pooled
+frames of the model itself on windows cut out as clips; its two ways also learn from each other.
+
+Layers that linear heads read (`probe_layers`) learn from their own pooled frames alone: predictions on the few speakers
+of a corpus would tie them to these (with the included model, joy of Amharic speech fell from .77 to .67; docs/log.md).
 """
 
 import json
@@ -33,11 +36,11 @@ from emimic.task import SAMPLE_RATE, VAD, ModelError, SettingsError
 from emimic.training import checkpoint, signals
 from emimic.training.adapt_rows import Wave, read_recordings
 from emimic.training.process import flush_denormals, use_threads
-from emimic.training.settings import FILE as RUN_FILE
-from emimic.training.settings import check_new
 from emimic.validation import explain
 
 SCHEMA: Final = "emimic/adapt/1"
+SETTINGS: Final = "adapt.json"
+"""File of the settings in an adapted run."""
 HOP: Final = 0.2
 """Seconds between two centers of windows, as in a timeline."""
 FLOOR: Final = 0.03
@@ -47,6 +50,10 @@ MEASURED: Final = 16
 KEPT: Final = 100
 """Steps between two saves."""
 WARMUP: Final = 30
+UPPER: Final = 0.2
+"""Weight of the pooled frames of layers that learn from predictions, too."""
+FAST: Final = 2.0
+"""Learning rate of the other layers, in that of the settings."""
 
 
 class AdaptSettings(Numbers):
@@ -56,15 +63,12 @@ class AdaptSettings(Numbers):
 
     steps: int = Field(1000, ge=1, description="optimizer steps")
     lr: float = Field(2e-5, gt=0, description="highest learning rate; it falls to 3 % as a cosine")
-    attention_seconds: float | None = Field(
-        0.6, gt=0, description="reach of a Whisper encoder's attention; null: as in the model"
-    )
     rows: int = Field(8, ge=1, description="pieces of sound in a step")
     seconds: float = Field(10.0, ge=5, le=60, description="length of a piece")
     windows: int = Field(5, ge=1, description="windows of a piece that are predicted in one pass")
     exact: int = Field(2, ge=1, description="and how many of them as clips, too")
     live: float = Field(0.25, ge=0, le=1, description="fraction of the steps with a stream's blocks")
-    augment: float = Field(0.5, ge=0, le=1, description="fraction of the pieces that are augmented")
+    augment: float = Field(0.7, ge=0, le=1, description="fraction of the pieces that are augmented")
     codec: float = Field(0.15, ge=0, le=1, description="fraction of the pieces that pass through a codec")
     average: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights, which are kept")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="of the encoder")
@@ -143,8 +147,8 @@ def adapt(
     Raises:
         EmimicError: the run, the recordings or the folder can't be used, or another process writes there.
     """
-    if not resume:
-        check_new(out)
+    if not resume and any((out / name).exists() for name in (SETTINGS, checkpoint.SETTINGS)):
+        raise SettingsError(f"{out} already holds a run: resume it (--resume), or name another folder")
     make_folder(out)
     with hold(out / checkpoint.LOCK) as locked:
         if not locked:
@@ -159,9 +163,9 @@ def adapt(
 def _read_settings(run: Path, out: Path, settings: AdaptSettings | None) -> AdaptSettings:
     """Return the settings of the run in `out`, or write those of a new one."""
     weights = fingerprint(run / WEIGHTS)
-    file = out / RUN_FILE
-    stored = read_json(file)["adapted"] if file.exists() else None
-    if stored is not None:
+    file = out / SETTINGS
+    if file.exists():
+        stored = read_json(file)
         before = AdaptSettings.read(stored["settings"])
         if stored["weights"] != weights or settings not in (None, before):
             raise SettingsError(
@@ -170,8 +174,9 @@ def _read_settings(run: Path, out: Path, settings: AdaptSettings | None) -> Adap
         return before
     settings = settings or AdaptSettings.read()
     described = {"schema": SCHEMA, "weights": weights, "settings": settings.model_dump(mode="json")}
-    origin = read_json(run / RUN_FILE) if (run / RUN_FILE).exists() else {}
-    write_atomically(file, json.dumps({**origin, "adapted": described}, indent=1) + "\n")
+    if (run / checkpoint.SETTINGS).exists():  # how the run was trained
+        write_atomically(out / checkpoint.SETTINGS, (run / checkpoint.SETTINGS).read_bytes())
+    write_atomically(file, json.dumps(described, indent=1) + "\n")
     return settings
 
 
@@ -197,17 +202,13 @@ class _Adapting:
         config = self.teacher.config
         if not (config.targets and config.audio) or self.teacher.branches:
             raise ModelError(f"{run} predicts no timeline in one pass; expected targets, and audio alone")
-        is_whisper = config.encoder_config.model_type == "whisper"
-        limits: dict[str, Any] = {}
-        if is_whisper and settings.attention_seconds is not None:
-            limits["attention_seconds"] = settings.attention_seconds
-        copy = EmiModel.from_pretrained(run, local_files_only=True, **limits).eval()
-        self.student = copy.to(self.teacher.device).requires_grad_(False)
-        self.student.config.frozen_layers = 0  # all layers learn; the convolutions and the heads stay
-        encoder: Any = self.student.encoder
-        layers = encoder.layers if is_whisper else encoder.encoder.layers
-        layers.requires_grad_(True)
-        self.trained = {n: p for n, p in self.student.named_parameters() if p.requires_grad}
+        self.student = EmiModel.open_run(run).requires_grad_(False)
+        self.student.config.frozen_layers = 0
+        self.lower, self.upper = _choose_parameters(self.student)
+        self.trained = self.lower | self.upper
+        features = set(config.probe_features if config.probe_layers else ())
+        is_lower = torch.tensor([feature in features for feature in range(config.hidden_features)])
+        self.is_lower = is_lower.repeat(2).to(self.teacher.device)  # of means and standard deviations
         self.calibration = Calibration.find_in_run(run, config.targets)
         self.hop = encoders.compute_hop(config.encoder_config)
         self.first = float(encoders.compute_frame_times(config.encoder_config, 1)[0]) * SAMPLE_RATE
@@ -219,16 +220,16 @@ class _Adapting:
         """Train, save, and measure the agreement."""
         tests = [self._draw(-1 - n, augmented=False) for n in range(MEASURED)]
         before = self._measure(self.teacher, tests)
-        optimizer = torch.optim.AdamW(self.trained.values(), self.settings.lr, betas=(0.9, 0.98), fused=True)
+        optimizer = self._make_optimizer()
         progress, average = checkpoint.Progress(), {n: p.detach().clone() for n, p in self.trained.items()}
         if (self.out / checkpoint.LAST).exists():
             progress, stored = checkpoint.read_last(self.out, self.student, optimizer)
             average = stored or average
-        stds = self._compute_stds()
+        scales = self._compute_scales()
         with signals.handle(self._stop), make_bar(show=self.show) as bar:
             task = bar.add_task("adapting", total=self.settings.steps, completed=progress.total_steps)
             while progress.total_steps < self.settings.steps and self.signal is None:
-                loss = self._step(optimizer, average, stds, progress.total_steps)
+                loss = self._step(optimizer, average, scales, progress.total_steps)
                 progress.total_steps += 1
                 bar.update(task, advance=1, description=f"adapting, loss {loss:.3f}")
                 progress.finished = progress.total_steps == self.settings.steps
@@ -327,52 +328,82 @@ class _Adapting:
 
     # Learning
 
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        groups = [(self.lower, FAST), (self.upper, 1.0)]
+        parts = [{"params": list(part.values()), "factor": factor} for part, factor in groups if part]
+        return torch.optim.AdamW(parts, self.settings.lr, betas=(0.9, 0.98), fused=True)
+
     @torch.no_grad()
-    def _compute_stds(self) -> Tensor:
-        """Return the standard deviation of each value on the rows of each folder, (folder + 1, value)."""
+    def _compute_scales(self) -> tuple[Tensor, Tensor]:
+        """Return the standard deviations of values on the rows of each folder, (folder + 1, value), and of features."""
         kinds = len(self.recordings.folders) + 1
         values: list[list[Tensor]] = [[] for _ in range(kinds)]
+        features = []
         for number in range(MEASURED):
             batch = self._draw(-1 - MEASURED - number, augmented=False)
-            predicted, _ = self._predict_exactly(self.teacher, batch, np.arange(len(batch.rows)))
+            predicted, pooled = self._predict_exactly(self.teacher, batch, np.arange(len(batch.rows)))
+            features.append(pooled)
             for value, row in zip(predicted, batch.rows, strict=True):
                 values[batch.kinds[row]].append(value)
                 values[-1].append(value)
         stds = [torch.stack(part if len(part) > 1 else values[-1]).std(dim=0) for part in values]
-        return (torch.stack(stds).square() + FLOOR**2).sqrt()
+        return (torch.stack(stds).square() + FLOOR**2).sqrt(), torch.cat(features).std(dim=0) + 0.01
 
-    def _step(
-        self, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], stds: Tensor, step: int
-    ) -> float:
-        """Take a step; return its loss."""
-        batch = self._draw(step)
-        scale = stds[torch.from_numpy(batch.kinds[batch.rows]).to(stds.device)]
+    def _compute_losses(self, batch: _Batch, scales: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the loss of the lower layers, by pooled frames alone, and that of all else."""
+        scale = scales[0][torch.from_numpy(batch.kinds[batch.rows]).to(scales[0].device)]
         per_row = len(batch.rows) // len(batch.waves)
         chosen = np.flatnonzero(np.arange(len(batch.rows)) % per_row < self.settings.exact)
         with torch.no_grad():
             targets, pooled = self._predict_exactly(self.teacher, batch, np.arange(len(batch.rows)))
         once, once_pooled = self._predict_once(self.student, batch)
         alone, alone_pooled = self._predict_exactly(self.student, batch, chosen)
+
+        def compare_pooled(x: Tensor, y: Tensor, is_chosen: Tensor) -> Tensor:
+            """Return the mean squared difference of chosen features in standard deviations; 0 without any."""
+            return (((x - y) / scales[1]).square() * is_chosen).sum(dim=1).mean() / is_chosen.sum().clamp(
+                min=1
+            )
+
+        lower = compare_pooled(once_pooled, pooled, self.is_lower)
+        lower = lower + compare_pooled(alone_pooled, pooled[chosen], self.is_lower)
+        lower = lower + compare_pooled(alone_pooled, once_pooled[chosen], self.is_lower)
         loss = _compare(once, targets, scale)
         loss = (
             loss
             + _compare(alone, targets[chosen], scale[chosen])
             + _compare(alone, once[chosen], scale[chosen])
         )
-        loss = loss + (once_pooled - pooled).square().mean() + (alone_pooled - pooled[chosen]).square().mean()
+        for x, y in ((once_pooled, pooled), (alone_pooled, pooled[chosen])):
+            loss = loss + UPPER * compare_pooled(x, y, ~self.is_lower)
+        return lower, loss
+
+    def _step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        average: dict[str, Tensor],
+        scales: tuple[Tensor, Tensor],
+        step: int,
+    ) -> float:
+        """Take a step; return its loss."""
+        lower, loss = self._compute_losses(self._draw(step), scales)
+        for part, part_loss in ((self.lower, lower), (self.upper, loss)):
+            if part:
+                parameters = list(part.values())
+                gradients = torch.autograd.grad(part_loss, parameters, retain_graph=part is self.lower)
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter.grad = gradient
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         rate = min(1.0, (step + 1) / WARMUP) * (
             0.03 + 0.485 * (1 + np.cos(np.pi * step / self.settings.steps))
         )
         for group in optimizer.param_groups:
-            group["lr"] = self.settings.lr * rate
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
+            group["lr"] = group["factor"] * self.settings.lr * rate
         optimizer.step()
         decay = min(self.settings.average, (step + 1) / (step + 10))
         for name, parameter in self.trained.items():
             average[name].lerp_(parameter.detach(), 1 - decay)
-        return float(loss.detach())
+        return float((lower + loss).detach())
 
     @torch.no_grad()
     def _measure(self, model: EmiModel, batches: Sequence[_Batch]) -> Agreement:
@@ -385,6 +416,26 @@ class _Adapting:
             {name: float(torch.corrcoef(torch.stack([x, y]))[0, 1]) for name, x, y in pairs},
             {name: float((x - y).square().mean().sqrt()) for name, x, y in pairs},
         )
+
+
+def _choose_parameters(model: EmiModel) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Let a model's encoder layers, poolings and regression head learn; convolutions and linear heads stay.
+
+    Returns:
+        The parameters of the layers up to the last one in `probe_layers`, and the others, by name.
+    """
+    encoder: Any = model.encoder
+    is_whisper = model.config.encoder_config.model_type == "whisper"
+    layers = encoder.layers if is_whisper else encoder.encoder.layers
+    count = max(model.config.probe_layers or [0])
+    used = max(model.config.hidden_layers or [len(layers)])
+    for module in (*layers[:used], *(getattr(model, name, None) for name in ("attention", "lstm", "head"))):
+        if module is not None:
+            module.requires_grad_(True)
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    ids = {id(parameter) for layer in layers[:count] for parameter in layer.parameters()}
+    lower = {name: parameter for name, parameter in named.items() if id(parameter) in ids}
+    return lower, {name: parameter for name, parameter in named.items() if name not in lower}
 
 
 def _compare(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
