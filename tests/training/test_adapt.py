@@ -220,7 +220,11 @@ def test_a_start_that_failed_can_be_repeated_with_other_settings(folder: Path, t
     (run / "train.json").write_text("{}")
     with pytest.raises(CorpusError, match="is not a folder"):
         adapt(run, [tmp_path / "missing"], out, make(), show=False)
+    killed = [out / ".recordings.0a.npy", out / ".last.0a.safetensors"]
+    for path in killed:
+        path.touch()
     assert adapt(run, [folder], out, make(steps=1), show=False).after is not None
+    assert not any(path.exists() for path in killed)
     assert (out / "train.json").read_text() == "{}"
     (out / "adapt.json").write_text("{")
     with pytest.raises(SettingsError, match=r"adapt\.json can't be read"):

@@ -34,7 +34,7 @@ from emimic.model.windows import Windows, regress_windows
 from emimic.progress import make_bar
 from emimic.task import SAMPLE_RATE, VAD, ModelError, SettingsError
 from emimic.training import checkpoint, signals
-from emimic.training.adapt_rows import INDEX, Wave, read_recordings
+from emimic.training.adapt_rows import INDEX, SAMPLES, Wave, read_recordings
 from emimic.training.process import flush_denormals, use_threads
 from emimic.validation import explain
 
@@ -158,6 +158,7 @@ def adapt(
             raise SettingsError(
                 f"{out} is in use: another process writes to it. Wait for it, or name another"
             )
+        checkpoint.sweep(out, SAMPLES)
         settings = _read_settings(run, out, settings)
         with flush_denormals(), use_threads(None):
             report = _Adapting(run, folders, out, settings, show).work()
