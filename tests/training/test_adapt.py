@@ -205,6 +205,55 @@ def test_what_can_not_be_adapted_is_refused(folder: Path, tmp_path: Path) -> Non
         make(stepz=1)
 
 
+def test_no_other_run_is_overwritten(folder: Path, tmp_path: Path) -> None:
+    run = save(tmp_path / "run")
+    before = (run / "model.safetensors").read_bytes()
+    for resume in (False, True):
+        with pytest.raises(SettingsError, match="adapt has not begun: name another folder"):
+            adapt(run, [folder], run, make(), resume=resume, show=False)
+    assert (run / "model.safetensors").read_bytes() == before
+    assert not (run / "adapt.json").exists()
+
+
+def test_a_start_that_failed_can_be_repeated_with_other_settings(folder: Path, tmp_path: Path) -> None:
+    run, out = save(tmp_path / "run"), tmp_path / "out"
+    (run / "train.json").write_text("{}")
+    with pytest.raises(CorpusError, match="is not a folder"):
+        adapt(run, [tmp_path / "missing"], out, make(), show=False)
+    killed = [out / ".recordings.0a.npy", out / ".last.0a.safetensors"]
+    for path in killed:
+        path.touch()
+    assert adapt(run, [folder], out, make(steps=1), show=False).after is not None
+    assert not any(path.exists() for path in killed)
+    assert (out / "train.json").read_text() == "{}"
+    (out / "adapt.json").write_text("{")
+    with pytest.raises(SettingsError, match=r"adapt\.json can't be read"):
+        adapt(run, [folder], out, resume=True, show=False)
+
+
+def test_short_recordings_are_named_and_damaged_samples_refused(tmp_path: Path) -> None:
+    tiny_models.write_clips(tmp_path, [1_599, 1_600])
+    recordings = read_recordings([tmp_path], tmp_path, workers=1, show=False)
+    assert recordings.edges == (0, 1_600)
+    assert [failure.path.name for failure in recordings.failures] == ["0.wav"]
+    whole = (tmp_path / "recordings.npy").read_bytes()
+    for damaged in (b"", whole[:200]):
+        (tmp_path / "recordings.npy").write_bytes(damaged)
+        with pytest.raises(CorpusError, match=r"recordings\.npy and .* start again in another folder"):
+            read_recordings([tmp_path], tmp_path, workers=1, show=False)
+    (tmp_path / "recordings.npy").write_bytes(whole)
+    (tmp_path / "recordings.json").write_text("{}")
+    with pytest.raises(CorpusError, match=r"recordings\.npy and"):
+        read_recordings([tmp_path], tmp_path, workers=1, show=False)
+
+
+def test_windows_are_no_longer_than_the_models_longest_clip(folder: Path, tmp_path: Path) -> None:
+    run = save(tmp_path / "run", max_seconds=0.5)
+    state = open_state(run, folder, tmp_path / "out", make())
+    longest = max(np.diff(state._draw(step).edges).max() for step in range(8))
+    assert longest == 8_000
+
+
 def test_the_command_adapts_and_its_export_predicts(folder: Path, tmp_path: Path) -> None:
     run = save(tmp_path / "run")
     words = ["adapt", str(run), str(folder), "--out", str(tmp_path / "out"), "--steps", "2", "--quiet"]

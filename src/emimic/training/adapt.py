@@ -34,7 +34,7 @@ from emimic.model.windows import Windows, regress_windows
 from emimic.progress import make_bar
 from emimic.task import SAMPLE_RATE, VAD, ModelError, SettingsError
 from emimic.training import checkpoint, signals
-from emimic.training.adapt_rows import Wave, read_recordings
+from emimic.training.adapt_rows import INDEX, SAMPLES, Wave, read_recordings
 from emimic.training.process import flush_denormals, use_threads
 from emimic.validation import explain
 
@@ -147,35 +147,44 @@ def adapt(
     Raises:
         EmimicError: the run, the recordings or the folder can't be used, or another process writes there.
     """
-    if not resume and any((out / name).exists() for name in (SETTINGS, checkpoint.SETTINGS)):
+    is_started = (out / SETTINGS).exists() and (out / INDEX).exists()
+    if is_started and not resume:
         raise SettingsError(f"{out} already holds a run: resume it (--resume), or name another folder")
+    if not is_started and any((out / name).exists() for name in (checkpoint.SETTINGS, WEIGHTS)):
+        raise SettingsError(f"{out} holds a model that adapt has not begun: name another folder")
     make_folder(out)
     with hold(out / checkpoint.LOCK) as locked:
         if not locked:
             raise SettingsError(
                 f"{out} is in use: another process writes to it. Wait for it, or name another"
             )
+        checkpoint.sweep(out, SAMPLES)
         settings = _read_settings(run, out, settings)
         with flush_denormals(), use_threads(None):
-            return _Adapting(run, folders, out, settings, show).work()
+            report = _Adapting(run, folders, out, settings, show).work()
+        if (run / checkpoint.SETTINGS).exists():  # how the run was trained
+            write_atomically(out / checkpoint.SETTINGS, (run / checkpoint.SETTINGS).read_bytes())
+        return report
 
 
 def _read_settings(run: Path, out: Path, settings: AdaptSettings | None) -> AdaptSettings:
     """Return the settings of the run in `out`, or write those of a new one."""
     weights = fingerprint(run / WEIGHTS)
     file = out / SETTINGS
-    if file.exists():
-        stored = read_json(file)
-        before = AdaptSettings.read(stored["settings"])
-        if stored["weights"] != weights or settings not in (None, before):
+    if file.exists() and (out / INDEX).exists():  # without an index nothing has been learned
+        try:
+            stored = read_json(file)
+            before = AdaptSettings.read(stored["settings"])
+            is_same = stored["weights"] == weights
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SettingsError(f"{file} can't be read ({error}): name another folder") from error
+        if not is_same or settings not in (None, before):
             raise SettingsError(
                 f"{out} was started from another run or with other settings: name another folder"
             )
         return before
     settings = settings or AdaptSettings.read()
     described = {"schema": SCHEMA, "weights": weights, "settings": settings.model_dump(mode="json")}
-    if (run / checkpoint.SETTINGS).exists():  # how the run was trained
-        write_atomically(out / checkpoint.SETTINGS, (run / checkpoint.SETTINGS).read_bytes())
     write_atomically(file, json.dumps(described, indent=1) + "\n")
     return settings
 
@@ -262,7 +271,7 @@ class _Adapting:
             waves = [self.augment(wave, str(row), step) for row, wave in enumerate(waves)]
         waves = [np.pad(wave[:length], (0, max(0, length - len(wave)))) for wave in waves]
         longest = min(5.0, settings.seconds, self.student.config.max_seconds)
-        window = WINDOW if rng.random() < 0.75 else rng.uniform(0.8, longest)
+        window = WINDOW if rng.random() < 0.75 else rng.uniform(min(0.8, longest), longest)
         count = int(settings.seconds / HOP)
         steps = [rng.choice(count, min(settings.windows, count), replace=False) for _ in waves]
         centers = np.round((np.concatenate(steps) + 0.5) * HOP * SAMPLE_RATE).astype(np.int64)

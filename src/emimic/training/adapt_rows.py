@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import name_errors, replace_atomically, walk, write_atomically
+from emimic.files import read_json, replace_atomically, walk, write_atomically
 from emimic.inference.results import Failure
 from emimic.media import decode
 from emimic.progress import show_progress
@@ -22,6 +22,8 @@ Wave = NDArray[np.float32]
 SAMPLES: Final = "recordings.npy"
 INDEX: Final = "recordings.json"
 
+SHORTEST: Final = 0.1
+"""Seconds of a recording at least; a row of shorter ones would need thousands."""
 GAPS: Final = 0.5
 """Fraction of the rows with pauses between their recordings."""
 LONGEST_GAP: Final = 0.8
@@ -85,11 +87,18 @@ def read_recordings(folders: Sequence[Path], out: Path, *, workers: int, show: b
     """
     if not (out / INDEX).exists():
         _decode(folders, out, workers=workers, show=show)
-    with name_errors(out / INDEX):
-        index = json.loads((out / INDEX).read_text(encoding="utf-8"))
+    try:
+        index = read_json(out / INDEX)
         samples = np.load(out / SAMPLES, mmap_mode="r")
-    failures = tuple(Failure(Path(path), reason) for path, reason in index["failures"])
-    return Recordings(samples, tuple(index["edges"]), tuple(map(tuple, index["folders"])), failures)
+        failures = tuple(Failure(Path(path), reason) for path, reason in index["failures"])
+        edges, numbers = tuple(index["edges"]), tuple(map(tuple, index["folders"]))
+        if samples.shape != edges[-1:]:
+            raise ValueError(f"{edges[-1]} samples expected")
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise CorpusError(
+            f"{out / SAMPLES} and {INDEX} can't be read ({error}): start again in another folder"
+        ) from error
+    return Recordings(samples, edges, numbers, failures)
 
 
 def _decode(folders: Sequence[Path], out: Path, *, workers: int, show: bool) -> None:
@@ -124,4 +133,6 @@ def _read(path: Path) -> NDArray[np.int16] | Failure:
         wave = decode.load(path, notes=[])
     except AudioError as error:
         return Failure(path, str(error))
+    if len(wave) < SHORTEST * SAMPLE_RATE:
+        return Failure(path, f"{path}: is shorter than {SHORTEST} s. Leave it out.")
     return (np.clip(wave, -1.0, 1.0) * 32767).astype(np.int16)

@@ -62,9 +62,9 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def sweep(folder: Path) -> None:
-    """Remove temporary files of writes that were killed."""
-    for name in (WEIGHTS, LAST):
+def sweep(folder: Path, *others: str) -> None:
+    """Remove temporary files of writes of weights, and of files with other names, that were killed."""
+    for name in (WEIGHTS, LAST, *others):
         stem, suffix = Path(name).stem, Path(name).suffix
         for stale in folder.glob(f".{stem}.*{suffix}"):
             stale.unlink(missing_ok=True)
