@@ -20,8 +20,9 @@ from emimic.inference.passes import FILE, LIVE, Blocks
 from emimic.inference.stream import Stream
 from emimic.task import CorpusError, ModelError, SettingsError
 from emimic.training import adapt as module
-from emimic.training.adapt import AdaptSettings, adapt
+from emimic.training.adapt import adapt
 from emimic.training.adapt_rows import read_recordings
+from emimic.training.adapt_settings import AdaptSettings
 
 SECONDS = 6
 

@@ -199,8 +199,8 @@ def adapt(
     Example: emimic adapt runs/paper podcasts interviews --out runs/adapted
     """
     check_run(run)
-    from emimic.training.adapt import AdaptSettings
     from emimic.training.adapt import adapt as fit
+    from emimic.training.adapt_settings import AdaptSettings
 
     quiet_libraries()
     overrides = _merge(sets, steps=steps)

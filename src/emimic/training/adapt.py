@@ -12,31 +12,29 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from emimic.calibration import Calibration
 from emimic.cpus import count_available
 from emimic.data.augment import Augment
-from emimic.data.corpus_settings import Numbers
 from emimic.files import fingerprint, hold, make_folder, read_json, write_atomically
 from emimic.inference.grid import WINDOW
 from emimic.inference.passes import FILE, LIVE, Blocks
-from emimic.inference.results import Failure
 from emimic.model import encoders
 from emimic.model.model import WEIGHTS, EmiModel
 from emimic.model.windows import Windows, regress_windows
 from emimic.progress import make_bar
 from emimic.task import SAMPLE_RATE, VAD, ModelError, SettingsError
 from emimic.training import checkpoint, signals
+from emimic.training.adapt_report import AdaptReport, Agreement
 from emimic.training.adapt_rows import INDEX, SAMPLES, Wave, read_recordings
+from emimic.training.adapt_settings import AdaptSettings
 from emimic.training.process import flush_denormals, use_threads
-from emimic.validation import explain
 
 SCHEMA: Final = "emimic/adapt/1"
 SETTINGS: Final = "adapt.json"
@@ -54,73 +52,6 @@ UPPER: Final = 0.2
 """Weight of the pooled frames of layers that learn from predictions, too."""
 FAST: Final = 2.0
 """Learning rate of the other layers, in that of the settings."""
-
-
-class AdaptSettings(Numbers):
-    """Settings of `emimic adapt`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int = Field(1000, ge=1, description="optimizer steps")
-    lr: float = Field(2e-5, gt=0, description="highest learning rate; it falls to 3 % as a cosine")
-    rows: int = Field(8, ge=1, description="pieces of sound in a step")
-    seconds: float = Field(10.0, ge=5, le=60, description="length of a piece")
-    windows: int = Field(5, ge=1, description="windows of a piece that are predicted in one pass")
-    exact: int = Field(2, ge=1, description="and how many of them as clips, too")
-    live: float = Field(0.25, ge=0, le=1, description="fraction of the steps with a stream's blocks")
-    augment: float = Field(0.7, ge=0, le=1, description="fraction of the pieces that are augmented")
-    codec: float = Field(0.15, ge=0, le=1, description="fraction of the pieces that pass through a codec")
-    average: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights, which are kept")
-    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="of the encoder")
-    seed: int = Field(0, ge=0, description="of all draws")
-
-    @classmethod
-    def read(cls, overrides: dict[str, Any] | None = None) -> "AdaptSettings":
-        """Return settings. Raises SettingsError on unknown names and on values out of range."""
-        try:
-            return cls.model_validate(overrides or {})
-        except ValidationError as error:
-            raise SettingsError(explain(error, cls)) from error
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Agreement of both ways, by target and V/A/D: Pearson's r and the root mean square difference."""
-
-    pearson: dict[str, float]
-    rms: dict[str, float]
-
-
-@dataclass(frozen=True)
-class AdaptReport:
-    """Report of `adapt`.
-
-    Attributes:
-        folder: the new run.
-        before: agreement of the model's ways on pieces that no step has seen.
-        after: that of the adapted one, on the same; None where it was stopped.
-        failures: recordings that can't be used.
-        signal: the signal that stopped it early, or None.
-    """
-
-    folder: Path
-    before: Agreement
-    after: Agreement | None
-    failures: tuple[Failure, ...]
-    signal: int | None = None
-
-    def to_text(self) -> str:
-        """Return the agreement as a table, and what could not be used."""
-        lines = [failure.reason for failure in self.failures]
-        if self.after is None:
-            return "\n".join(lines)
-        lines.append("one pass against windows as clips   r before  after   rms before  after")
-        lines += [
-            f"{name:<34} {self.before.pearson[name]:10.3f} {self.after.pearson[name]:6.3f} "
-            f"{self.before.rms[name]:12.3f} {self.after.rms[name]:6.3f}"
-            for name in self.after.pearson
-        ]
-        return "\n".join([*lines, f"the adapted model is in {self.folder}"])
 
 
 def adapt(
