@@ -20,7 +20,7 @@ class AdaptReport:
 
     Attributes:
         folder: the new run.
-        before: agreement of the model's ways on pieces that no step has seen.
+        before: agreement of the model's ways on further random pieces of the recordings.
         after: that of the adapted one, on the same; None where it was stopped.
         failures: recordings that can't be used.
         signal: the signal that stopped it early, or None.
