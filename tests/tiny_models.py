@@ -67,6 +67,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "init_std": 0.2,
     },
 }
+RELATIVE: dict[str, Any] = {"relative_frames": 3, "mel_floor": -3.0, "max_source_positions": 1}
+"""Fields of a Whisper encoder that make its frames independent of where a clip begins."""
+
 INEXACT = ("wav2vec2-group", "data2vec")
 HEADS: dict[str, Any] = {
     "hidden_layers": [1, 2],
@@ -104,7 +107,7 @@ def model(family: str = "wav2vec2-layer", *, seed: int = 0, **config: Any) -> Em
 def scramble(module: torch.nn.Module) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
-            if parameter.ndim == 1:
+            if parameter.ndim == 1 or not parameter.any():
                 parameter.add_(0.1 * torch.randn_like(parameter))
 
 
@@ -181,13 +184,14 @@ def convolve(x: Array, kernel: Array, bias: Array | None, *, stride: int = 1, gr
     return y if bias is None else y + bias
 
 
-def attention(w: Weights, x: Array, heads: int) -> Array:
+def attention(w: Weights, x: Array, heads: int, bias: Array | None = None) -> Array:
+    """bias: (head, frame, frame), added to the scores."""
     query, key, value = (linear(w, f"{part}_proj", x) for part in "qkv")
     width = x.shape[1] // heads
     mixed = np.zeros_like(x)
     for head in range(heads):
         own = slice(head * width, (head + 1) * width)
-        scores = query[:, own] @ key[:, own].T / math.sqrt(width)
+        scores = query[:, own] @ key[:, own].T / math.sqrt(width) + (0 if bias is None else bias[head])
         softmax = np.exp(scores - scores.max(axis=1, keepdims=True))
         mixed[:, own] = softmax / softmax.sum(axis=1, keepdims=True) @ value[:, own]
     return linear(w, "out_proj", mixed)
@@ -231,7 +235,7 @@ def feed_forward(w: Weights, x: Array) -> Array:
     return linear(w, "feed_forward.output_dense", gelu(linear(w, "feed_forward.intermediate_dense", x)))
 
 
-def log_mel(samples: Array, bins: int) -> Array:
+def log_mel(samples: Array, bins: int, floor: float | None = None) -> Array:
     """Whisper's features of a clip padded to 30 s, its own frames only: (mel frame, bin)."""
     count = len(samples) // 160
     whole = np.concatenate([samples[200:0:-1], samples, np.zeros(480_000 - len(samples) + 200)])
@@ -250,12 +254,12 @@ def log_mel(samples: Array, bins: int) -> Array:
     fall = (edges[2:] - at[:, None]) / np.diff(edges)[1:]
     filters = np.maximum(0, np.minimum(rise, fall)) * 2 / (edges[2:] - edges[:-2])
     logs = np.log10(np.maximum(power @ filters, 1e-10))
-    return ((np.maximum(logs, logs.max() - 8) + 4) / 4)[:count]
+    return ((np.maximum(logs, logs.max() - 8 if floor is None else floor) + 4) / 4)[:count]
 
 
 def whisper(w: Weights, config: dict[str, Any], samples: Array, *, bare: bool = False) -> Array:
     """Whisper's encoder (Radford et al. 2022, 2.2) on the clip's own frames: (sample,) -> (frame, feature)."""
-    x = log_mel(np.asarray(samples, dtype=np.float64), config["num_mel_bins"])
+    x = log_mel(np.asarray(samples, dtype=np.float64), config["num_mel_bins"], config.get("mel_floor"))
     for name, stride in (("conv1", 1), ("conv2", 2)):
         edge = np.zeros((1, x.shape[1]))
         x = np.concatenate([edge, x, edge])
@@ -263,8 +267,13 @@ def whisper(w: Weights, config: dict[str, Any], samples: Array, *, bare: bool = 
     x = x + w["embed_positions.weight"][: len(x)]
     for layer in range(config["encoder_layers"]):
         own = under(w, f"layers.{layer}.")
-        attend = under(own, "self_attn.")
-        x = x + attention(attend, norm(own, "self_attn_layer_norm", x), config["encoder_attention_heads"])
+        attend, bias = under(own, "self_attn."), None
+        if reach := config.get("relative_frames"):
+            bias = np.full((config["encoder_attention_heads"], len(x), len(x)), -np.inf)
+            for i, j in np.argwhere(np.abs(np.subtract.outer(np.arange(len(x)), np.arange(len(x)))) <= reach):
+                bias[:, i, j] = w["relative_bias"][layer, :, j - i + reach]
+        heads = config["encoder_attention_heads"]
+        x = x + attention(attend, norm(own, "self_attn_layer_norm", x), heads, bias)
         x = x + linear(own, "fc2", gelu(linear(own, "fc1", norm(own, "final_layer_norm", x))))
     return x if bare else norm(w, "layer_norm", x)
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from emimic.model import encoders, frontend
+from emimic.model import encoders, frontend, whisper
 from emimic.model.layers import concatenate_layers, record_layers
 from emimic.model.model import EmiModel
 from emimic.model.windows import Windows, regress_windows
@@ -134,15 +134,18 @@ class Graph(nn.Module):
         frames = (mel_frames + 1) // 2
         hidden = hidden + self.positions[: hidden.shape[1]]
         real = _make_mask(hidden.shape[1], frames)[:, None, None]
-        if (limit := self.model.config.reach) is not None:
-            reach = torch.tensor(limit) if reach is None else reach.clamp(max=limit)
+        distance = whisper.compute_distances(hidden.shape[1], frames.device)
+        relative = whisper.get_relative_frames(encoder.config)
+        limits = [limit for limit in (relative, self.model.config.reach) if limit is not None]
+        if limits:
+            reach = torch.tensor(min(limits)) if reach is None else reach.clamp(max=min(limits))
         if reach is not None:
-            frame = torch.arange(hidden.shape[1], device=frames.device)
-            real = real & ((frame[:, None] - frame).abs() <= reach)
+            real = real & (distance.abs() <= reach)
         bias = (~real).float() * torch.finfo(torch.float32).min
+        learned = None if relative is None else whisper.expand_relative_bias(encoder, distance)
         outputs = []
-        for layer in encoder.layers:
-            hidden = layer(hidden, bias)
+        for number, layer in enumerate(encoder.layers):
+            hidden = layer(hidden, bias if learned is None else bias + learned[number])
             outputs.append(hidden)
         if (layers := self.model.config.hidden_layers) is not None:
             return torch.cat([outputs[layer - 1] for layer in layers], dim=-1), frames
@@ -157,8 +160,10 @@ class Graph(nn.Module):
         waves = nn.functional.conv1d(padded[:, None], self.waves, stride=frontend.MEL_HOP)
         cosine, sine = waves.square().chunk(2, dim=1)
         features = (self.filters @ (cosine + sine)).clamp(min=1e-10).log10()
-        peak = features.amax(dim=(1, 2), keepdim=True)
-        return ((torch.maximum(features, peak - 8.0)[..., :count] + 4.0) / 4.0).transpose(1, 2)
+        floor: Any = whisper.get_mel_floor(self.model.config.encoder_config)
+        if floor is None:
+            floor = features.amax(dim=(1, 2), keepdim=True) - 8.0
+        return ((features.clamp(min=floor)[..., :count] + 4.0) / 4.0).transpose(1, 2)
 
 
 def _make_mask(count: Any, lengths: Tensor) -> Tensor:

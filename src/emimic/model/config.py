@@ -7,7 +7,7 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
-from emimic.model import encoders
+from emimic.model import encoders, whisper
 from emimic.model.branches import list_branches
 from emimic.model.settings import ModelSettings
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD, ModelError
@@ -97,6 +97,8 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
 
     def _check_layers(self, encoder: Any) -> None:
         count = encoders.count_layers(encoder)
+        if encoder.model_type == "whisper":
+            whisper.check_relative(encoder)
         if self.frozen_layers and (encoder.model_type != "whisper" or not 0 < self.frozen_layers < count):
             raise ModelError(
                 f"frozen_layers is {self.frozen_layers} with a {encoder.model_type} encoder of {count} layers; "

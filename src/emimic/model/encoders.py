@@ -77,7 +77,11 @@ def build(config: Any) -> nn.Module:
     if config.model_type == "whisper":
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-        return WhisperEncoder(config)  # type: ignore[no-any-return]
+        encoder: nn.Module = WhisperEncoder(config)
+        if (relative := whisper.get_relative_frames(config)) is not None:
+            shape = config.encoder_layers, config.encoder_attention_heads, 2 * relative + 1
+            encoder.relative_bias = nn.Parameter(torch.zeros(shape))
+        return encoder
     module: Any = getattr(transformers, FAMILIES[config.model_type])(config)
     for layer in module.feature_extractor.conv_layers:
         if isinstance(getattr(layer, "layer_norm", None), nn.LayerNorm):
@@ -214,7 +218,9 @@ def compute_min_samples(config: Any) -> int:
 
 def compute_max_samples(config: Any) -> int | None:
     """Return the samples of the longest clip (Whisper has 1,500 positions: 30 s); None without a limit."""
-    return config.max_source_positions * 2 * MEL_HOP if config.model_type == "whisper" else None
+    if config.model_type != "whisper" or whisper.get_relative_frames(config) is not None:
+        return None
+    return int(config.max_source_positions * 2 * MEL_HOP)
 
 
 def compute_frame_times(config: Any, frames: int) -> np.ndarray:

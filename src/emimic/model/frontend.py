@@ -32,7 +32,9 @@ def make_mel_filters(bins: int) -> np.ndarray:
     return filters
 
 
-def compute_log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+def compute_log_mel(
+    samples: Tensor, mask: Tensor, bins: int, floor: float | None = None
+) -> tuple[Tensor, Tensor]:
     """Return Whisper's log-mel features (batch, bin, mel frame) and their mask (batch, mel frame).
 
     A clip's features equal the first frames of Whisper's own on the clip padded to 30 s. Its loudest value, which sets
@@ -42,6 +44,7 @@ def compute_log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, T
         samples: (batch, sample), at 16 kHz.
         mask: (batch, sample), true at real samples.
         bins: number of mel bins.
+        floor: lowest logarithm (base 10) of a bin's power; None: 8 below the clip's loudest, as in Whisper.
     """
     samples = samples * mask
     samples = torch.cat([samples[:, 1 : MEL_WINDOW // 2 + 1].flip(1), samples], dim=1)
@@ -51,8 +54,12 @@ def compute_log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, T
     power = spectrum.abs().square()
     filters = move(torch.from_numpy(make_mel_filters(bins)), power.device, power.dtype)
     features = (filters.T @ power).clamp(min=1e-10).log10()
-    peak = features.amax(dim=(1, 2), keepdim=True)  # padding is silent, hence never louder
-    features = (torch.maximum(features, peak - 8.0)[..., : mask.shape[1] // MEL_HOP] + 4.0) / 4.0
+    if floor is None:
+        peak = features.amax(dim=(1, 2), keepdim=True)  # padding is silent, hence never louder
+        features = torch.maximum(features, peak - 8.0)
+    else:
+        features = features.clamp(min=floor)
+    features = (features[..., : mask.shape[1] // MEL_HOP] + 4.0) / 4.0
     lengths = get_host_mask(mask).sum(dim=1) // MEL_HOP
     real = move_mask(torch.arange(features.shape[2])[None, :] < lengths[:, None], mask.device)
     return features * real[:, None, :], real
