@@ -187,14 +187,14 @@ def adapt(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The adapted run's folder.")],
     sets: Sets = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps (default: 1000).")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps (default: 1600).")] = None,
     resume: _Resume = False,
     quiet: Quiet = False,
 ) -> None:
     """Adapt a run to timelines in one pass.
 
-    A copy of RUN learns to predict a window alike in one pass over a recording and as a clip of its own, and as RUN
-    predicts the clip. A folder that is given twice is drawn twice as often.
+    A copy of RUN, without positions, learns frames that are alike in one pass over a recording and in a clip of its
+    own, and are those of RUN there. A folder that is given twice is drawn twice as often.
 
     Example: emimic adapt runs/paper podcasts interviews --out runs/adapted
     """

@@ -3,8 +3,8 @@
 Two fields that transformers doesn't know, in the encoder's configuration, make frames independent of where a clip
 begins and of what is far away, so that windows of a recording can use the frames of one pass:
 
-- `relative_frames`: a frame attends to so many on either side, and each layer adds a learned bias for their distance to
-  the attention's scores (Shaw, Uszkoreit and Vaswani 2018; Raffel et al. 2020, 2.1), in place of a position for each
+- `relative_frames`: a frame attends to n frames on either side, and each layer adds a learned bias for their distance
+  to the attention's scores (Shaw, Uszkoreit and Vaswani 2018; Raffel et al. 2020, 2.1), in place of a position for each
   frame: all have the same one (`max_source_positions: 1`).
 - `mel_floor`: the lowest logarithm of the log-mel features, in place of 8 below the clip's loudest.
 """

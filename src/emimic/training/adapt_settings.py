@@ -14,16 +14,19 @@ class AdaptSettings(Numbers):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(1000, ge=1, description="optimizer steps")
-    lr: float = Field(2e-5, gt=0, description="highest learning rate; it falls to 3 % as a cosine")
+    steps: int = Field(1600, ge=1, description="optimizer steps")
+    lr: float = Field(2.5e-4, gt=0, description="highest learning rate; it falls to 3 % as a cosine")
+    reach: float = Field(
+        0.5,
+        gt=0,
+        description="seconds on either side to which a frame attends, in each layer of a Whisper encoder",
+    )
     rows: int = Field(8, ge=1, description="pieces of sound in a step")
     seconds: float = Field(10.0, ge=5, le=60, description="length of a piece")
-    windows: int = Field(5, ge=1, description="windows of a piece that are predicted in one pass")
-    exact: int = Field(2, ge=1, description="and how many of them as clips, too")
-    live: float = Field(0.25, ge=0, le=1, description="fraction of the steps with a stream's blocks")
+    windows: int = Field(4, ge=2, le=10, description="windows of a piece")
     augment: float = Field(0.7, ge=0, le=1, description="fraction of the pieces that are augmented")
     codec: float = Field(0.15, ge=0, le=1, description="fraction of the pieces that pass through a codec")
-    average: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights, which are kept")
+    average: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights, which are kept")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="of the encoder")
     seed: int = Field(0, ge=0, description="of all draws")
 
