@@ -50,7 +50,7 @@ MEASURED: Final = 16
 KEPT: Final = 100
 """Steps between two saves."""
 WARMUP: Final = 60
-MOMENTS: Final = 0.5
+MOMENTS: Final = 0.75
 """Weights of means and standard deviations of a window's frames, beside the frames themselves."""
 PREDICTIONS: Final = 0.3
 """Weight of predictions."""
@@ -372,7 +372,11 @@ def _has_positions(model: EmiModel) -> bool:
 
 
 def _choose_parameters(model: EmiModel) -> dict[str, Tensor]:
-    """Let a model's encoder layers, poolings and regression head learn; convolutions and linear heads stay."""
+    """Let a model's encoder layers, poolings and regression head learn; convolutions and linear heads stay.
+
+    In the first half of the layers only what frames attend to learns, and one value a feature: these layers serve any
+    language, and would come to know only the voices of the recordings.
+    """
     model.requires_grad_(False)
     encoder: Any = model.encoder
     is_whisper = model.config.encoder_config.model_type == "whisper"
@@ -381,6 +385,9 @@ def _choose_parameters(model: EmiModel) -> dict[str, Tensor]:
     for module in (*layers[:used], *(getattr(model, name, None) for name in ("attention", "lstm", "head"))):
         if module is not None:
             module.requires_grad_(True)
+    for layer in layers[: len(layers) // 2]:
+        for name, parameter in layer.named_parameters():
+            parameter.requires_grad_(parameter.ndim == 1 or "q_proj" in name or "k_proj" in name)
     if hasattr(encoder, "relative_bias"):
         encoder.relative_bias.requires_grad_(True)
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -15,7 +15,7 @@ class AdaptSettings(Numbers):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(1600, ge=1, description="optimizer steps")
-    lr: float = Field(2.5e-4, gt=0, description="highest learning rate; it falls to 3 % as a cosine")
+    lr: float = Field(1.2e-4, gt=0, description="highest learning rate; it falls to 3 % as a cosine")
     reach: float = Field(
         0.5,
         gt=0,
