@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from emimic.model import encoders, frontend, whisper
 from emimic.model.layers import concatenate_layers, record_layers
+from emimic.model.local_attention import compute_biases
 from emimic.model.model import EmiModel
 from emimic.model.windows import Windows, regress_windows
 from emimic.task import SAMPLE_RATE, ModelError
@@ -133,19 +134,22 @@ class Graph(nn.Module):
         hidden = nn.functional.gelu(self.conv2(_add_neighbors(hidden, 2)))
         frames = (mel_frames + 1) // 2
         hidden = hidden + self.positions[: hidden.shape[1]]
-        real = _make_mask(hidden.shape[1], frames)[:, None, None]
-        distance = whisper.compute_distances(hidden.shape[1], frames.device)
         relative = whisper.get_relative_frames(encoder.config)
         limits = [limit for limit in (relative, self.model.config.reach) if limit is not None]
         if limits:
             reach = torch.tensor(min(limits)) if reach is None else reach.clamp(max=min(limits))
-        if reach is not None:
-            real = real & (distance.abs() <= reach)
-        bias = (~real).float() * torch.finfo(torch.float32).min
-        learned = None if relative is None else whisper.expand_relative_bias(encoder, distance)
+        real = _make_mask(hidden.shape[1], frames)
+        if relative is not None:
+            biases = compute_biases(encoder.relative_bias, real, reach, torch.float32)
+        else:
+            visible = real[:, None, None]
+            if reach is not None:
+                number = torch.arange(hidden.shape[1], device=frames.device)
+                visible = visible & ((number[:, None] - number).abs() <= reach)
+            biases = [(~visible).float() * torch.finfo(torch.float32).min] * len(encoder.layers)
         outputs = []
-        for number, layer in enumerate(encoder.layers):
-            hidden = layer(hidden, bias if learned is None else bias + learned[number])
+        for layer, bias in zip(encoder.layers, biases, strict=True):
+            hidden = layer(hidden, bias)
             outputs.append(hidden)
         if (layers := self.model.config.hidden_layers) is not None:
             return torch.cat([outputs[layer - 1] for layer in layers], dim=-1), frames

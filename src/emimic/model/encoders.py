@@ -79,6 +79,10 @@ def build(config: Any) -> nn.Module:
 
         encoder: nn.Module = WhisperEncoder(config)
         if (relative := whisper.get_relative_frames(config)) is not None:
+            from emimic.model.local_attention import LocalAttention
+
+            for layer in encoder.layers:  # type: ignore[union-attr]
+                layer.self_attn.__class__ = LocalAttention
             shape = config.encoder_layers, config.encoder_attention_heads, 2 * relative + 1
             encoder.relative_bias = nn.Parameter(torch.zeros(shape))
         return encoder

@@ -86,20 +86,21 @@ def _fit_biases(old: Any, new: Any, clips: Tensor, frames: int) -> list[Tensor]:
         for part in (old, new)
     ]
     relative = new.config.relative_frames
-    distance = whisper.compute_distances(frames, clips.device)
+    number = torch.arange(frames, device=clips.device)
+    distance = number - number[:, None]
     near = distance.abs() <= relative
     index = (distance + relative)[near]
     layers = []
     hidden, own = embedded
-    for number, (layer, copied) in enumerate(zip(old.layers, new.layers, strict=True)):
+    for place, (layer, copied) in enumerate(zip(old.layers, new.layers, strict=True)):
         scores = [
             _map_chunks(lambda x, part=part: _compute_scores(part, x).mean(0, keepdim=True), states).mean(0)
             for part, states in ((layer, hidden), (copied, own))
         ]
         added = (scores[0] - scores[1])[:, near]
         sums = added.new_zeros(len(added), 2 * relative + 1).index_add_(1, index, added)
-        new.relative_bias[number] = sums / torch.bincount(index, minlength=2 * relative + 1)
-        (bias,) = whisper.compute_attention_biases(new, real[:1], own.dtype, None)[number : number + 1]
+        new.relative_bias[place] = sums / torch.bincount(index, minlength=2 * relative + 1)
+        bias = whisper.compute_attention_biases(new, real[:1], own.dtype, None)[place]
         hidden = _map_chunks(lambda x, layer=layer: layer(x, None), hidden)
         own = _map_chunks(lambda x, copied=copied, bias=bias: copied(x, bias), own)
         shift = hidden.mean(dim=0)[frames // 2] - own.mean(dim=(0, 1))

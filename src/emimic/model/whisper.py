@@ -127,43 +127,32 @@ def _finish(
 
 def compute_attention_biases(
     encoder: Any, frames: Tensor, dtype: torch.dtype, reach: int | None
-) -> list[Tensor | None]:
-    """Return each layer's attention bias (batch, 1 or head, frame, frame); None if all frames attend to all.
+) -> Sequence[Tensor | None]:
+    """Return each layer's attention bias; None if all frames attend to all.
 
     Args:
         encoder: of `encoders.build`.
         frames: (batch, frame), true at real frames.
         dtype: of the hidden states.
         reach: frames on either side that a frame attends to, at most; None: all.
+
+    Returns:
+        (batch, 1, frame, frame) each; with `relative_frames`, those of `local_attention.compute_biases`.
     """
-    relative = get_relative_frames(encoder.config)
-    limit = min((n for n in (reach, relative) if n is not None), default=None)
-    if limit is None and bool(get_host_mask(frames).all()):
+    if (relative := get_relative_frames(encoder.config)) is not None:
+        from emimic.model.local_attention import compute_biases
+
+        limit = relative if reach is None else min(reach, relative)
+        return compute_biases(encoder.relative_bias, frames, limit, dtype)
+    if reach is None and bool(get_host_mask(frames).all()):
         return [None] * len(encoder.layers)
     hidden = ~frames[:, None, None, :]
-    if limit is not None:
-        distance = compute_distances(frames.shape[1], frames.device)
-        hidden = hidden | (distance.abs() > limit)
-    lowest = torch.finfo(dtype).min
-    if relative is None:
-        bias = torch.zeros(hidden.shape, dtype=dtype, device=frames.device).masked_fill(hidden, lowest)
-        return [bias.expand(-1, 1, frames.shape[1], -1)] * len(encoder.layers)
-    return [bias.to(dtype).masked_fill(hidden, lowest) for bias in expand_relative_bias(encoder, distance)]
-
-
-def compute_distances(count: Any, device: torch.device) -> Tensor:
-    """Return how many frames after the attending one (row) each frame attended to (column) is, (frame, frame)."""
-    number = torch.arange(count, device=device)
-    return number - number[:, None]
-
-
-def expand_relative_bias(encoder: Any, distance: Tensor) -> Tensor:
-    """Return the learned bias of every pair of frames, (layer, head, frame, frame), of `compute_distances`.
-
-    Distances beyond `relative_frames` have that of `relative_frames`.
-    """
-    relative = get_relative_frames(encoder.config) or 0
-    return encoder.relative_bias[..., distance.clamp(-relative, relative) + relative]  # type: ignore[no-any-return]
+    if reach is not None:
+        number = torch.arange(frames.shape[1], device=frames.device)
+        hidden = hidden | ((number[:, None] - number).abs() > reach)
+    bias = torch.zeros(hidden.shape, dtype=dtype, device=frames.device)
+    bias = bias.masked_fill(hidden, torch.finfo(dtype).min)
+    return [bias.expand(-1, 1, frames.shape[1], -1)] * len(encoder.layers)
 
 
 def get_relative_frames(config: Any) -> int | None:
