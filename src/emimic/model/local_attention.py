@@ -59,7 +59,7 @@ def compute_biases(table: Tensor, frames: Tensor, limit: Any, dtype: torch.dtype
 
 
 def _index_keys(frames: Any, reach: int, device: torch.device) -> tuple[Tensor, Any]:
-    """Return the keys of each chunk, (chunk, key), and the frames that the last chunk lacks.
+    """Return the keys of each chunk, (chunk, key), and how many frames the last chunk is short of.
 
     Keys are counted from `reach` frames before the first one.
     """
