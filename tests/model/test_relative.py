@@ -75,6 +75,13 @@ def test_it_is_saved_and_read(tmp_path):
     np.testing.assert_array_equal(loaded.predict([clip])[0].intensities, model.predict([clip])[0].intensities)
 
 
+def test_another_training_starts_from_its_first_layer(tmp_path):
+    model = make()
+    model.save_pretrained(tmp_path)
+    started = EmiModel.from_encoder(tmp_path, layers=1).encoder.relative_bias
+    assert torch.equal(started, model.encoder.relative_bias[:1])
+
+
 def test_the_biases_learn():
     model = make(head_dropout=0.0).train()
     model(torch.from_numpy(tiny_models.clip(6000))[None], labels=torch.ones(1, 6)).loss.backward()

@@ -267,6 +267,16 @@ def test_windows_are_no_longer_than_the_models_longest_clip(folder: Path, tmp_pa
     run = save(tmp_path / "run", max_seconds=0.5)
     state = open_state(run, folder, tmp_path / "out", make())
     assert np.diff(state._draw(0).edges).tolist() == [[8_000]] * 6
+    assert adapt(run, [folder], tmp_path / "adapted", make(steps=1), show=False).after is not None
+    adapted = TorchEngine(tmp_path / "adapted", device="cpu").model
+    assert adapted.encoder.relative_bias.shape[-1] == 2 * 24 + 1, "no distances that a clip doesn't have"
+    assert bool(adapted.encoder.relative_bias.isfinite().all())
+
+
+def test_an_adapted_run_can_be_adapted_again(folder: Path, tmp_path: Path) -> None:
+    tiny_models.model("whisper", vad_learned=True).save_pretrained(tmp_path / "run")
+    for run, out in (("run", "once"), ("once", "twice")):
+        assert adapt(tmp_path / run, [folder], tmp_path / out, make(steps=1), show=False).after is not None
 
 
 def test_the_command_adapts_and_its_export_predicts(folder: Path, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def _split_tensors(
             number = _LAYER.match(short)
             if layers is not None and number and int(number[1]) >= layers:
                 continue
-            encoder[short] = tensor
+            encoder[short] = tensor[:layers].clone() if short == "relative_bias" else tensor
         else:
             raise ModelError(f"the encoder {source} holds a weight of no known use: {name}")
     outputs = vad.get("out_proj.weight")

@@ -48,7 +48,7 @@ def make_relative(old: EmiModel, clips: Tensor, seconds: float) -> Relative:
     Args:
         old: on a Whisper encoder with positions. It gets the fixed floor, too.
         clips: (clip, sample), prepared, all of them real.
-        seconds: on either side of a frame to which it attends, in each layer.
+        seconds: on either side of a frame to which it attends, in each layer; less than the clips have.
     """
     config: Any = copy.deepcopy(old.config)
     frames = old.count_frames(clips.shape[1])
@@ -56,7 +56,7 @@ def make_relative(old: EmiModel, clips: Tensor, seconds: float) -> Relative:
     old.config.encoder_config.mel_floor = old.encoder.config.mel_floor = MEL_FLOOR  # type: ignore[union-attr]
     inner = config.encoder_config.to_dict()
     inner |= {"mel_floor": MEL_FLOOR, "max_source_positions": 1}
-    inner["relative_frames"] = max(1, round(seconds * SAMPLE_RATE / hop))
+    inner["relative_frames"] = max(1, min(round(seconds * SAMPLE_RATE / hop), frames - 1))
     fields = {**config.to_dict(), "encoder_config": inner, "attention_seconds": None, "frozen_layers": 0}
     new = EmiModel(EmiConfig(**fields)).to(old.device).eval()
     weights = old.state_dict()
@@ -99,7 +99,7 @@ def _fit_biases(old: Any, new: Any, clips: Tensor, frames: int) -> list[Tensor]:
         ]
         added = (scores[0] - scores[1])[:, near]
         sums = added.new_zeros(len(added), 2 * relative + 1).index_add_(1, index, added)
-        new.relative_bias[place] = sums / torch.bincount(index, minlength=2 * relative + 1)
+        new.relative_bias[place] = sums / torch.bincount(index, minlength=2 * relative + 1).clamp(min=1)
         bias = whisper.compute_attention_biases(new, real[:1], own.dtype, None)[place]
         hidden = _map_chunks(lambda x, layer=layer: layer(x, None), hidden)
         own = _map_chunks(lambda x, copied=copied, bias=bias: copied(x, bias), own)

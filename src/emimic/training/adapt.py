@@ -8,6 +8,7 @@ Frames say much more than predictions do: by these alone, joy of Amharic speech 
 """
 
 import copy
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -199,7 +200,7 @@ class _Adapting:
         else:
             self.student = copy.deepcopy(self.teacher)
             frames = self.teacher.count_frames(self.window)
-            self.offsets = self.teacher.frame_mean.new_zeros(frames, config.hidden_features)
+            self.offsets = torch.zeros(frames, config.hidden_features, device=self.teacher.device)
         self.student.config.frozen_layers = 0
         self.trained = _choose_parameters(self.student)
         self.scales = self._compute_scales(batches)
@@ -236,7 +237,9 @@ class _Adapting:
         return torch.autocast(self.teacher.device.type, torch.bfloat16, enabled=enabled)
 
     def _collate(self, waves: Sequence[Wave]) -> tuple[Tensor, Tensor]:
-        prepare = self.teacher.clip_format.prepare
+        prepare = dataclasses.replace(
+            self.teacher.clip_format, max_seconds=None
+        ).prepare  # context may be longer
         values, mask = self.teacher.collate([prepare(wave).samples for wave in waves])
         return values, mask
 
@@ -270,8 +273,9 @@ class _Adapting:
     def _encode_blocks(self, model: EmiModel, batch: _Batch, blocks: Blocks, reach: int) -> Iterator[Tensor]:
         """Yield the own frames of each block of all rows, (row, frame, feature), as `OnePass` encodes a recording."""
         length = len(batch.waves[0])
+        scale = min(1.0, model.config.max_seconds / blocks.seconds)
         advance, before, after = (
-            int(part * SAMPLE_RATE / self.hop) * self.hop
+            int(part * scale * SAMPLE_RATE / self.hop) * self.hop
             for part in (blocks.advance, blocks.before, blocks.after)
         )
         for start in range(0, length, advance):
