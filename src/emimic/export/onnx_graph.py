@@ -221,8 +221,8 @@ def to_onnx(model: EmiModel) -> bytes:
     """Return the model as ONNX (opset 17, with weights), not optimized.
 
     Inputs: samples (batch, sample) float32, prepared; and, all int64, lengths (batch,), and windows of the clips'
-    frames: rows, starts and ends (window,), which beyond a clip's frames end with it; and, of a Whisper encoder
-    without `chunk_seconds`, reach (), the number of frames on either side that a frame attends to. Outputs: intensities
+    frames: rows, starts and ends (window,), which beyond a clip's frames end with it; and, of a Whisper encoder,
+    reach (), the number of frames on either side that a frame attends to. Outputs: intensities
     (window, target), frames (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the
     model predicts V/A/D vad (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
 

@@ -1,8 +1,8 @@
 """Whisper's positions replaced by learned biases for distances: frames that don't depend on where a clip begins.
 
 A model whose encoder has positions and Whisper's floor predicts a window otherwise than the same window inside a longer
-recording. Two thirds of the difference are its positions and the floor (docs/log.md). Without them the encoder needs
-further training: `make_relative` starts it near the old one, `emimic adapt` trains it.
+recording. Half of the difference is due to its positions (docs/log.md). Without them the encoder needs further
+training: `make_relative` starts it near the old one, `emimic adapt` trains it.
 """
 
 import copy
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from emimic.model import encoders, whisper
 from emimic.model.config import EmiConfig
@@ -46,14 +46,14 @@ def make_relative(old: EmiModel, clips: Tensor, seconds: float) -> Relative:
     over frames lose what positions added; linear layers that read them are corrected by a regression on the clips.
 
     Args:
-        old: on a Whisper encoder with positions. It gets the fixed floor, too.
+        old: with targets, on a Whisper encoder with positions. It gets the fixed floor, too.
         clips: (clip, sample), prepared, all of them real.
         seconds: on either side of a frame to which it attends, in each layer; less than the clips have.
     """
     config: Any = copy.deepcopy(old.config)
     frames = old.count_frames(clips.shape[1])
     hop = encoders.compute_hop(config.encoder_config)
-    old.config.encoder_config.mel_floor = old.encoder.config.mel_floor = MEL_FLOOR  # type: ignore[union-attr]
+    old.config.encoder_config.mel_floor = MEL_FLOOR
     inner = config.encoder_config.to_dict()
     inner |= {"mel_floor": MEL_FLOOR, "max_source_positions": 1}
     inner["relative_frames"] = max(1, min(round(seconds * SAMPLE_RATE / hop), frames - 1))
@@ -62,7 +62,7 @@ def make_relative(old: EmiModel, clips: Tensor, seconds: float) -> Relative:
     weights = old.state_dict()
     weights["encoder.embed_positions.weight"] = weights["encoder.embed_positions.weight"][frames // 2, None]
     new.load_state_dict(weights | {"encoder.relative_bias": new.encoder.relative_bias})
-    layers = _fit_biases(old.encoder, new.encoder, clips, frames)
+    layers = _fit_biases(old.encoder, new.encoder, clips, frames, config.reach)
     wanted = config.hidden_layers
     if wanted is None:
         norm: Any = old.encoder.layer_norm
@@ -78,9 +78,9 @@ def make_relative(old: EmiModel, clips: Tensor, seconds: float) -> Relative:
     return Relative(new, offsets)
 
 
-def _fit_biases(old: Any, new: Any, clips: Tensor, frames: int) -> list[Tensor]:
+def _fit_biases(old: Any, new: Any, clips: Tensor, frames: int, reach: int | None) -> list[Tensor]:
     """Set the new encoder's biases and means; return the old layers' outputs, (clip, frame, feature) each."""
-    mask, real = torch.ones_like(clips, dtype=torch.bool), clips.new_ones(len(clips), frames).bool()
+    mask, real = torch.ones_like(clips, dtype=torch.bool), clips.new_ones(1, frames).bool()
     embedded = [
         _map_chunks(lambda x, m, part=part: whisper.embed(part, x, m)[:, :frames], clips, mask)
         for part in (old, new)
@@ -100,9 +100,13 @@ def _fit_biases(old: Any, new: Any, clips: Tensor, frames: int) -> list[Tensor]:
         added = (scores[0] - scores[1])[:, near]
         sums = added.new_zeros(len(added), 2 * relative + 1).index_add_(1, index, added)
         new.relative_bias[place] = sums / torch.bincount(index, minlength=2 * relative + 1).clamp(min=1)
-        bias = whisper.compute_attention_biases(new, real[:1], own.dtype, None)[place]
-        hidden = _map_chunks(lambda x, layer=layer: layer(x, None), hidden)
-        own = _map_chunks(lambda x, copied=copied, bias=bias: copied(x, bias), own)
+        hidden, own = (
+            _map_chunks(lambda x, part=part, bias=bias: part(x, bias), states)
+            for part, states, bias in (
+                (layer, hidden, whisper.compute_attention_biases(old, real, own.dtype, reach)[place]),
+                (copied, own, whisper.compute_attention_biases(new, real, own.dtype, None)[place]),
+            )
+        )
         shift = hidden.mean(dim=0)[frames // 2] - own.mean(dim=(0, 1))
         copied.fc2.bias += shift
         own = own + shift
@@ -138,10 +142,7 @@ def _correct_deviations(model: EmiModel, hidden: Tensor) -> None:
     if config.domains:
         probed = config.probe_features or range(features)
         _correct(model.domains.domain, len(probed), start[list(probed)], slope[list(probed)])
-    if not config.targets:
-        return
-    last: Any = model.head.dense if config.regression_head and model.head.dense is not None else model.head
-    linear = last.out_proj if hasattr(last, "out_proj") else last
+    linear = next(part for part in model.head.modules() if isinstance(part, nn.Linear))
     offset = 0
     for pool in model.poolings:
         if pool.width == 2 * width:  # means, then standard deviations

@@ -237,10 +237,9 @@ class _Adapting:
         return torch.autocast(self.teacher.device.type, torch.bfloat16, enabled=enabled)
 
     def _collate(self, waves: Sequence[Wave]) -> tuple[Tensor, Tensor]:
-        prepare = dataclasses.replace(
-            self.teacher.clip_format, max_seconds=None
-        ).prepare  # context may be longer
-        values, mask = self.teacher.collate([prepare(wave).samples for wave in waves])
+        # With context, sounds may be longer than the model's longest clip.
+        uncut = dataclasses.replace(self.teacher.clip_format, max_seconds=None)
+        values, mask = self.teacher.collate([uncut.prepare(wave).samples for wave in waves])
         return values, mask
 
     def _encode(self, model: EmiModel, waves: Sequence[Wave], reach: int | None = None) -> Tensor:
