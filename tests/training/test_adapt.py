@@ -114,7 +114,9 @@ def test_both_ways_of_the_adapted_model_agree_better(folder: Path, tmp_path: Pat
     assert all(name.startswith(learned) for name in changed), "convolutions and V/A/D stay"
 
 
-def test_the_loss_is_that_of_frames_their_moments_and_predictions(folder: Path, tmp_path: Path) -> None:
+def test_the_loss_is_that_of_frames_moments_and_predictions_and_both_ways(
+    folder: Path, tmp_path: Path
+) -> None:
     state = open_state(save(tmp_path / "run"), folder, tmp_path / "out", make())
     state._start()
     scales = state.scales
@@ -124,27 +126,34 @@ def test_the_loss_is_that_of_frames_their_moments_and_predictions(folder: Path, 
     prepare = state.teacher.clip_format.prepare
     expected = 0.0
     with torch.no_grad():
-        for window, (row, (start, end)) in enumerate(zip(batch.rows, batch.edges, strict=True)):
-            extra = (0, 0) if window < 3 else (before, after)
+        for row, (start, end) in zip(batch.rows, batch.edges, strict=True):
             wave = batch.waves[row]
-            longer = wave[start - 320 * extra[0] : end + 320 * extra[1]]
-            clip, own = (torch.from_numpy(prepare(part).samples)[None] for part in (wave[start:end], longer))
-            target, _ = state.teacher.encode(clip)
-            frames, _ = state.student.encode(own)
-            frames = frames[:, extra[0] : extra[0] + 125]
-            output = [
-                model.regress(x, torch.ones(1, 125, dtype=torch.bool))
-                for model, x in ((state.teacher, target), (state.student, frames))
-            ]
-            target = target - state.offsets
-            values = [torch.cat([o.intensities, o.vad.mean(dim=1)], dim=1)[0].numpy() for o in output]
-            z = np.abs(values[0] - values[1]) / scales.values[batch.kinds[row]].numpy()
-            x, y = (part[0].double().numpy() for part in (frames, target))
-            moments = [np.r_[part.mean(axis=0), np.sqrt(part.var(axis=0) + 1e-5)] for part in (x, y)]
-            loss = np.square((x - y) / scales.frames.numpy()).mean()
-            loss += 1.5 * np.square((moments[0] - moments[1]) / scales.moments.numpy()).mean()
-            expected += (loss + 0.3 * np.where(z < 1, z**2, 2 * z - 1).mean()) / 6
-        assert float(state._compute_loss(batch, before, after)) == pytest.approx(float(expected), rel=1e-3)
+            cuts = [wave[start:end], wave[start:end], wave[start - 320 * before : end + 320 * after]]
+            models, firsts = (state.teacher, state.student, state.student), (0, 0, before)
+            values, moments, frames = [], [], []
+            for model, cut, first in zip(models, cuts, firsts, strict=True):
+                hidden, _ = model.encode(torch.from_numpy(prepare(cut).samples)[None])
+                hidden = hidden[:, first : first + 125]
+                output = model.regress(hidden, torch.ones(1, 125, dtype=torch.bool))
+                values.append(torch.cat([output.intensities, output.vad.mean(dim=1)], dim=1)[0].numpy())
+                own = (hidden - state.offsets if model is state.teacher else hidden)[0].double().numpy()
+                moments.append(np.r_[own.mean(axis=0), np.sqrt(own.var(axis=0) + 1e-5)])
+                frames.append(own)
+            scale = scales.values[batch.kinds[row]].numpy()
+            for one, other, *weights in (
+                (0, 1, 0.5, 0.75, 0.15),
+                (0, 2, 0.5, 0.75, 0.15),
+                (1, 2, 0.0, 0.67, 0.67),
+            ):
+                z = np.abs(values[one] - values[other]) / scale
+                apart = [
+                    np.square((frames[one] - frames[other]) / scales.frames.numpy()).mean(),
+                    np.square((moments[one] - moments[other]) / scales.moments.numpy()).mean(),
+                    np.where(z < 1, z**2, 2 * z - 1).mean(),
+                ]
+                expected += float(np.dot(weights, apart))
+        loss = float(state._compute_loss(batch, before, after))
+    assert loss == pytest.approx(expected / len(batch.rows), rel=1e-3)
     names = {".".join(name.split(".")[:2]) for name in state.trained}
     assert {name for name in names if name.startswith("encoder.")} == {
         "encoder.layers",

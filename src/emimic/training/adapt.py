@@ -3,7 +3,7 @@
 A model that learned from clips has never met sound beyond a window's edges, nor a clip that doesn't start at the
 encoder's first position. The copy of one on Whisper's encoder has no positions (`model.relative`). It learns from
 recordings without labels. Its targets are the model's own hidden states in windows that are cut out as clips, frame by
-frame, less what their position in the clip adds. Half of its windows are clips, too; half have sound on either side.
+frame, less what their position in the clip adds. It meets each window twice, as a clip and with sound on either side.
 Frames say much more than predictions do: by these alone, joy of Amharic speech fell from .77 to .67 (docs/log.md).
 """
 
@@ -55,6 +55,8 @@ MOMENTS: Final = 0.75
 """Weights of means and standard deviations of a window's frames, beside the frames themselves."""
 PREDICTIONS: Final = 0.3
 """Weight of predictions."""
+DIFFERENCE: Final = 0.67
+"""Weight of the difference between both ways."""
 HEADS: Final = 0.3
 """Learning rate of poolings and regression head, in that of the encoder's layers."""
 BIASES: Final = 30.0
@@ -223,11 +225,9 @@ class _Adapting:
         edges = starts[:, None] * self.hop + np.array([0, self.window])
         return _Batch(waves, chosen, np.repeat(np.arange(len(waves)), settings.windows), edges)
 
-    def _cut(
-        self, batch: _Batch, before: int = 0, after: int = 0, *, rows: slice = slice(None)
-    ) -> list[Wave]:
-        """Return chosen windows' sound, with samples of context on either side."""
-        pairs = zip(batch.rows[rows], batch.edges[rows], strict=True)
+    def _cut(self, batch: _Batch, before: int = 0, after: int = 0) -> list[Wave]:
+        """Return the windows' sound, with samples of context on either side."""
+        pairs = zip(batch.rows, batch.edges, strict=True)
         return [batch.waves[row][start - before : end + after] for row, (start, end) in pairs]
 
     # Predictions: values (window, target + 3)
@@ -318,24 +318,27 @@ class _Adapting:
         )
 
     def _compute_loss(self, batch: _Batch, before: int, after: int) -> Tensor:
-        """Return the loss: of half of the windows as clips, of the others with frames of context on either side."""
+        """Return the loss of windows as clips, of the same with frames of context on either side, and between both."""
         with torch.no_grad():
             hidden = self._encode(self.teacher, self._cut(batch))
-            values = self._regress(self.teacher, hidden)
+            wanted = self._regress(self.teacher, hidden)
             targets = hidden - self.offsets
-        kinds = torch.from_numpy(batch.kinds[batch.rows]).to(hidden.device)
-        half = len(targets) // 2
-        losses = []
-        for rows, first, last in ((slice(half), 0, 0), (slice(half, None), before, after)):
-            cuts = self._cut(batch, first * self.hop, last * self.hop, rows=rows)
+        scale = self.scales.values[torch.from_numpy(batch.kinds[batch.rows]).to(hidden.device)]
+        loss = torch.zeros((), device=hidden.device)
+        ways = []
+        for first, last in ((0, 0), (before, after)):
+            cuts = self._cut(batch, first * self.hop, last * self.hop)
             own = self._encode(self.student, cuts)[:, first : first + targets.shape[1]]
-            wanted = targets[rows]
-            moments = (compute_moments(own) - compute_moments(wanted)) / self.scales.moments
-            losses.append(((own - wanted) / self.scales.frames).square().mean())
-            losses.append(2 * MOMENTS * moments.square().mean())
-            scale = self.scales.values[kinds[rows]]
-            losses.append(PREDICTIONS * compare(self._regress(self.student, own), values[rows], scale))
-        return torch.stack(losses).sum() / 2
+            moments, values = compute_moments(own), self._regress(self.student, own)
+            loss = loss + ((own - targets) / self.scales.frames).square().mean() / 2
+            loss = loss + MOMENTS * self._compare_moments(moments, compute_moments(targets))
+            loss = loss + PREDICTIONS / 2 * compare(values, wanted, scale)
+            ways.append((moments, values))
+        (alone, values), (within, others) = ways
+        return loss + DIFFERENCE * (self._compare_moments(alone, within) + compare(values, others, scale))
+
+    def _compare_moments(self, x: Tensor, y: Tensor) -> Tensor:
+        return ((x - y) / self.scales.moments).square().mean()
 
     def _step(self, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], step: int) -> float:
         """Take a step; return its loss."""

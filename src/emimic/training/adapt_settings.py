@@ -23,7 +23,7 @@ class AdaptSettings(Numbers):
     )
     rows: int = Field(8, ge=1, description="pieces of sound in a step")
     seconds: float = Field(10.0, ge=5, le=60, description="length of a piece")
-    windows: int = Field(4, ge=2, le=10, description="windows of a piece")
+    windows: int = Field(2, ge=1, le=10, description="windows of a piece")
     augment: float = Field(0.7, ge=0, le=1, description="fraction of the pieces that are augmented")
     codec: float = Field(0.15, ge=0, le=1, description="fraction of the pieces that pass through a codec")
     average: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights, which are kept")
