@@ -1,5 +1,6 @@
 """`emimic adapt`: a copy of a model whose timelines in one pass agree with windows that are predicted as clips."""
 
+import errno
 import json
 import signal
 from pathlib import Path
@@ -13,13 +14,15 @@ import torch
 from json_schema import keeps
 from typer.testing import CliRunner
 
-from emimic import cli
+from emimic import cli, files
+from emimic.files import OutputError
 from emimic.inference.engine import TorchEngine
 from emimic.inference.grid import Grid, TimelineOptions
 from emimic.inference.passes import FILE, LIVE, Blocks
 from emimic.inference.stream import Stream
 from emimic.task import CorpusError, ModelError, SettingsError
 from emimic.training import adapt as module
+from emimic.training import adapt_rows
 from emimic.training.adapt import adapt
 from emimic.training.adapt_losses import LEAST
 from emimic.training.adapt_rows import read_recordings
@@ -183,8 +186,10 @@ def test_a_stopped_run_resumes_bit_by_bit(
     assert (report.signal, report.after) == (signal.SIGTERM, None)
     with pytest.raises(SettingsError, match="already holds a run"):
         adapt(run, [folder], tmp_path / "out", settings, show=False)
-    with pytest.raises(SettingsError, match="from another run or with other settings"):
+    with pytest.raises(SettingsError, match=r"with other settings \(steps=5, not 6\): resume without"):
         adapt(run, [folder], tmp_path / "out", make(steps=6), resume=True, show=False)
+    with pytest.raises(SettingsError, match=r"from another run than .*whole"):
+        adapt(tmp_path / "whole", [folder], tmp_path / "out", resume=True, show=False)
     again = adapt(run, [folder], tmp_path / "out", resume=True, show=False)
     assert again.after == whole.after
     for name in ("model.safetensors", "last.safetensors", "config.json", "adapt.json"):
@@ -214,13 +219,25 @@ def test_rows_are_pieces_of_the_folders_recordings(folder: Path, tmp_path: Path)
     assert again.failures == recordings.failures
 
 
-def test_what_can_not_be_adapted_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_what_can_not_be_adapted_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = save(tmp_path / "run")
     with pytest.raises(CorpusError, match="is not a folder"):
         adapt(run, [tmp_path / "missing"], tmp_path / "one", make(), show=False)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CorpusError, match="empty holds no recording that can be read"):
+    with monkeypatch.context() as patch:
+        patch.setattr(adapt_rows, "_read", None)  # nothing is decoded before
+        with pytest.raises(CorpusError, match="empty holds no recording that can be read"):
+            adapt(run, [folder, tmp_path / "empty"], tmp_path / "two", make(), show=False)
+    (tmp_path / "empty" / "a.wav").touch()
+    with pytest.raises(CorpusError, match=r"empty holds no recording that can be read\. .*a\.wav: is empty"):
         adapt(run, [folder, tmp_path / "empty"], tmp_path / "two", make(), show=False)
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"unfinished has no model\.safetensors"):
+        adapt(tmp_path / "unfinished", [folder], tmp_path / "four", make(), show=False)
+    assert not (tmp_path / "four").exists()
     tiny_models.model("wav2vec2-layer", targets=[], vad_learned=True).save_pretrained(tmp_path / "vad")
     with pytest.raises(ModelError, match="predicts no timeline in one pass"):
         adapt(tmp_path / "vad", [folder], tmp_path / "three", make(), show=False)
@@ -238,6 +255,11 @@ def test_no_other_run_is_overwritten(folder: Path, tmp_path: Path) -> None:
             adapt(run, [folder], run, make(), resume=resume, show=False)
     assert (run / "model.safetensors").read_bytes() == before
     assert not (run / "adapt.json").exists()
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    (exported / "engine.json").touch()
+    with pytest.raises(SettingsError, match="exported holds a model that adapt has not begun"):
+        adapt(run, [folder], exported, make(), show=False)
 
 
 def test_a_start_that_failed_can_be_repeated_with_other_settings(folder: Path, tmp_path: Path) -> None:
@@ -270,6 +292,39 @@ def test_short_recordings_are_named_and_damaged_samples_refused(tmp_path: Path) 
     (tmp_path / "recordings.json").write_text("{}")
     with pytest.raises(CorpusError, match=r"recordings\.npy and"):
         read_recordings([tmp_path], tmp_path, workers=1, show=False)
+
+
+def test_folders_that_can_not_be_listed_are_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = files.list_visible
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == "within":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(files, "list_visible", refuse)
+    found = read_recordings([folder, folder], tmp_path, workers=1, show=False).failures
+    assert [failure.path.name for failure in found] == ["within", "broken.wav"]
+    assert found[0].reason == f"{folder / 'within'}: can't be listed (Permission denied)"
+    with pytest.raises(
+        CorpusError, match=r"within: can't be listed \(Permission denied\)\. Make it readable"
+    ):
+        read_recordings([folder / "within"], tmp_path / "other", workers=1, show=False)
+
+
+def test_a_full_disk_is_named(folder: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before, ignored = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OutputError, match=r"recordings\.npy can't be written \(File too large\)"):
+            read_recordings([folder], tmp_path, workers=1, show=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_windows_are_no_longer_than_the_models_longest_clip(folder: Path, tmp_path: Path) -> None:

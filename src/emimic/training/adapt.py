@@ -9,7 +9,6 @@ Frames say much more than predictions do: by these alone, joy of Amharic speech 
 
 import copy
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,25 +22,23 @@ from torch import Tensor
 from emimic.calibration import Calibration
 from emimic.cpus import count_available
 from emimic.data.augment import Augment
-from emimic.files import fingerprint, hold, make_folder, read_json, write_atomically
+from emimic.files import hold, make_folder, write_atomically
 from emimic.inference.grid import WINDOW
 from emimic.inference.passes import FILE, Blocks
 from emimic.model import encoders, whisper
-from emimic.model.model import WEIGHTS, EmiModel
+from emimic.model.loading import check_folder
+from emimic.model.model import EmiModel
 from emimic.model.relative import make_relative
 from emimic.model.windows import Windows, regress_windows
 from emimic.progress import make_bar
 from emimic.task import SAMPLE_RATE, VAD, ModelError, SettingsError
-from emimic.training import checkpoint, signals
+from emimic.training import adapt_folder, checkpoint, signals
 from emimic.training.adapt_losses import LEAST, Scales, compare, compute_moments
 from emimic.training.adapt_report import AdaptReport, Agreement
-from emimic.training.adapt_rows import INDEX, SAMPLES, Wave, read_recordings
+from emimic.training.adapt_rows import SAMPLES, Wave, read_recordings
 from emimic.training.adapt_settings import AdaptSettings
 from emimic.training.process import flush_denormals, use_threads
 
-SCHEMA: Final = "emimic/adapt/1"
-SETTINGS: Final = "adapt.json"
-"""File of the settings in an adapted run."""
 HOP: Final = 0.2
 """Seconds between two centers of windows, as in a timeline."""
 CONTEXT: Final = 0.7
@@ -87,11 +84,8 @@ def adapt(
     Raises:
         EmimicError: the run, the recordings or the folder can't be used, or another process writes there.
     """
-    is_started = (out / SETTINGS).exists() and (out / INDEX).exists()
-    if is_started and not resume:
-        raise SettingsError(f"{out} already holds a run: resume it (--resume), or name another folder")
-    if not is_started and any((out / name).exists() for name in (checkpoint.SETTINGS, WEIGHTS)):
-        raise SettingsError(f"{out} holds a model that adapt has not begun: name another folder")
+    check_folder(run)
+    adapt_folder.check(out, resume=resume)
     make_folder(out)
     with hold(out / checkpoint.LOCK) as locked:
         if not locked:
@@ -99,34 +93,12 @@ def adapt(
                 f"{out} is in use: another process writes to it. Wait for it, or name another"
             )
         checkpoint.sweep(out, SAMPLES)
-        settings = _read_settings(run, out, settings)
+        settings = adapt_folder.read_settings(run, out, settings)
         with flush_denormals(), use_threads(None):
             report = _Adapting(run, folders, out, settings, show).work()
         if (run / checkpoint.SETTINGS).exists():  # how the run was trained
             write_atomically(out / checkpoint.SETTINGS, (run / checkpoint.SETTINGS).read_bytes())
         return report
-
-
-def _read_settings(run: Path, out: Path, settings: AdaptSettings | None) -> AdaptSettings:
-    """Return the settings of the run in `out`, or write those of a new one."""
-    weights = fingerprint(run / WEIGHTS)
-    file = out / SETTINGS
-    if file.exists() and (out / INDEX).exists():  # without an index nothing has been learned
-        try:
-            stored = read_json(file)
-            before = AdaptSettings.read(stored["settings"])
-            is_same = stored["weights"] == weights
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SettingsError(f"{file} can't be read ({error}): name another folder") from error
-        if not is_same or settings not in (None, before):
-            raise SettingsError(
-                f"{out} was started from another run or with other settings: name another folder"
-            )
-        return before
-    settings = settings or AdaptSettings.read()
-    described = {"schema": SCHEMA, "weights": weights, "settings": settings.model_dump(mode="json")}
-    write_atomically(file, json.dumps(described, indent=1) + "\n")
-    return settings
 
 
 @dataclass(frozen=True)

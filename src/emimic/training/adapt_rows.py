@@ -102,30 +102,46 @@ def read_recordings(folders: Sequence[Path], out: Path, *, workers: int, show: b
 
 
 def _decode(folders: Sequence[Path], out: Path, *, workers: int, show: bool) -> None:
-    files = {folder: _list_media(folder) for folder in folders}
+    troubles: list[OSError] = []
+    files = {folder: _list_media(folder, troubles) for folder in folders}
+    # A folder may be given twice.
+    unlisted = {str(trouble.filename): trouble.strerror for trouble in troubles}
+    failures = [(path, f"{path}: can't be listed ({reason})") for path, reason in unlisted.items()]
     paths = list(dict.fromkeys(path for part in files.values() for path in part))
     with ThreadPoolExecutor(workers) as pool:
         decoded = list(show_progress(pool.map(_read, paths), "decoding", total=len(paths), show=show))
     waves = {path: wave for path, wave in zip(paths, decoded, strict=True) if isinstance(wave, np.ndarray)}
-    failures = [(str(wave.path), wave.reason) for wave in decoded if isinstance(wave, Failure)]
+    reasons = {wave.path: wave.reason for wave in decoded if isinstance(wave, Failure)}
+    failures += [(str(path), reason) for path, reason in reasons.items()]
     numbers = {path: number for number, path in enumerate(waves)}
     used = [[numbers[path] for path in files[folder] if path in numbers] for folder in folders]
     for folder, part in zip(folders, used, strict=True):
         if not part:
-            raise CorpusError(
-                f"{folder} holds no recording that can be read; expected audio or video, also in folders within"
-            )
-    with replace_atomically(out / SAMPLES) as temporary, temporary.open("wb") as opened:
-        np.save(opened, np.concatenate(list(waves.values())))
+            raise CorpusError(f"{folder} holds no recording that can be read. {reasons[files[folder][0]]}")
     edges = [0, *accumulate(len(wave) for wave in waves.values())]
+    header = {"descr": "<i2", "fortran_order": False, "shape": (edges[-1],)}
+    with replace_atomically(out / SAMPLES) as temporary, temporary.open("wb") as opened:
+        # One by one: np.save needs all in memory twice, and reports a full disk without saying so.
+        np.lib.format.write_array_header_1_0(opened, header)
+        for wave in waves.values():
+            opened.write(wave.astype("<i2", copy=False).data)
     index = {"edges": edges, "folders": used, "failures": failures}
     write_atomically(out / INDEX, json.dumps(index))
 
 
-def _list_media(folder: Path) -> list[Path]:
+def _list_media(folder: Path, troubles: list[OSError]) -> list[Path]:
+    """Return a folder's media files, also in folders within; `troubles` gets an error for each that can't be listed."""
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder; expected one of recordings")
-    return sorted(path for path in walk(folder, []) if path.suffix.lower() in decode.MEDIA_SUFFIXES)
+    before = len(troubles)
+    found = sorted(path for path in walk(folder, troubles) if path.suffix.lower() in decode.MEDIA_SUFFIXES)
+    if not found:
+        for trouble in troubles[before:]:
+            raise CorpusError(f"{trouble.filename}: can't be listed ({trouble.strerror}). Make it readable")
+        raise CorpusError(
+            f"{folder} holds no recording that can be read; expected audio or video, also in folders within"
+        )
+    return found
 
 
 def _read(path: Path) -> NDArray[np.int16] | Failure:
