@@ -196,6 +196,58 @@ def test_a_stopped_run_resumes_bit_by_bit(
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_run_killed_between_its_last_two_files_writes_its_model_at_last(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out, settings = save(tmp_path / "run"), tmp_path / "out", make(steps=1)
+    (run / "train.json").write_text("{}")
+    written: list[str] = []
+
+    def kill_at_the_second(name: str, write: Any) -> Any:
+        def call(*given: Any) -> None:
+            if written:
+                raise InterruptedError
+            write(*given)
+            written.append(name)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("write_state", "write_model"):
+            patch.setattr(module.checkpoint, name, kill_at_the_second(name, getattr(module.checkpoint, name)))
+        with pytest.raises(InterruptedError):
+            adapt(run, [folder], out, settings, show=False)
+    assert written
+    assert (out / "train.json").exists(), "push reads the license there"
+    assert adapt(run, [folder], out, resume=True, show=False).after is not None
+    assert (out / "model.safetensors").exists()
+    assert TorchEngine(out, device="cpu").model.config.targets
+
+
+def test_a_signal_in_the_last_step_stops_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = module._Adapting._step
+
+    def stop(self: Any, *given: Any) -> float:
+        signal.raise_signal(signal.SIGTERM)
+        return step(self, *given)
+
+    monkeypatch.setattr(module._Adapting, "_step", stop)
+    report = adapt(save(tmp_path / "run"), [folder], tmp_path / "out", make(steps=1), show=False)
+    assert report.signal is None
+    assert report.after is not None
+
+
+def test_weights_that_are_no_numbers_are_not_saved(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module._Adapting, "_step", lambda *_: float("nan"))
+    with pytest.raises(SettingsError, match=r"out: the loss is nan in step 1\. .* a lower lr than 0.01"):
+        adapt(save(tmp_path / "run"), [folder], tmp_path / "out", make(steps=1, lr=0.01), show=False)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
 def test_rows_are_pieces_of_the_folders_recordings(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

@@ -95,10 +95,10 @@ def adapt(
         checkpoint.sweep(out, SAMPLES)
         settings = adapt_folder.read_settings(run, out, settings)
         with flush_denormals(), use_threads(None):
-            report = _Adapting(run, folders, out, settings, show).work()
-        if (run / checkpoint.SETTINGS).exists():  # how the run was trained
-            write_atomically(out / checkpoint.SETTINGS, (run / checkpoint.SETTINGS).read_bytes())
-        return report
+            adapting = _Adapting(run, folders, out, settings, show)
+            if (run / checkpoint.SETTINGS).exists():  # how the run was trained, and so its license
+                write_atomically(out / checkpoint.SETTINGS, (run / checkpoint.SETTINGS).read_bytes())
+            return adapting.work()
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,8 @@ class _Adapting:
         tests = [self._draw(-1 - n) for n in range(MEASURED)]
         before = self._measure(self.teacher, tests)
         self._start()
+        if self.calibration is not None:
+            self.calibration.save(self.out)
         optimizer = self._make_optimizer()
         progress, average = checkpoint.Progress(), {n: p.detach().clone() for n, p in self.trained.items()}
         if (self.out / checkpoint.LAST).exists():
@@ -146,19 +148,24 @@ class _Adapting:
             while progress.total_steps < self.settings.steps and self.signal is None:
                 loss = self._step(optimizer, average, progress.total_steps)
                 progress.total_steps += 1
+                if not np.isfinite(loss):
+                    raise SettingsError(
+                        f"{self.out}: the loss is {loss} in step {progress.total_steps}. Start again in another "
+                        f"folder with a lower lr than {self.settings.lr:g}"
+                    )
                 bar.update(task, advance=1, description=f"adapting, loss {loss:.3f}")
                 progress.finished = progress.total_steps == self.settings.steps
                 if progress.finished or self.signal or progress.total_steps % KEPT == 0:
                     state = checkpoint.copy_state(self.out, progress, self.student, optimizer, average)
-                    checkpoint.write_state(state)
+                    # First: after a kill between the two, a resumed run writes it again.
                     checkpoint.write_model(self.out, self.student, average)
-        if self.calibration is not None:
-            self.calibration.save(self.out)
+                    checkpoint.write_state(state)
         after = None
         if progress.finished:
             self.student.load_state_dict(average, strict=False)
             after = self._measure(self.student, tests)
-        return AdaptReport(self.out, before, after, self.recordings.failures, self.signal)
+        stopped = None if progress.finished else self.signal
+        return AdaptReport(self.out, before, after, self.recordings.failures, stopped)
 
     def _stop(self, number: int) -> None:
         self.signal = number
