@@ -22,11 +22,12 @@ from emimic.inference.passes import FILE, LIVE, Blocks
 from emimic.inference.stream import Stream
 from emimic.task import CorpusError, ModelError, SettingsError
 from emimic.training import adapt as module
-from emimic.training import adapt_rows
+from emimic.training import adapt_rows, setup
 from emimic.training.adapt import adapt
 from emimic.training.adapt_losses import LEAST
 from emimic.training.adapt_rows import read_recordings
 from emimic.training.adapt_settings import AdaptSettings
+from emimic.training.settings import TrainSettings
 
 SECONDS = 6
 
@@ -307,6 +308,11 @@ def test_no_other_run_is_overwritten(folder: Path, tmp_path: Path) -> None:
             adapt(run, [folder], run, make(), resume=resume, show=False)
     assert (run / "model.safetensors").read_bytes() == before
     assert not (run / "adapt.json").exists()
+    (tmp_path / "adapted").mkdir()
+    (tmp_path / "adapted" / "adapt.json").touch()
+    settings = TrainSettings(encoder=None, encoder_config=tiny_models.encoder("whisper"))
+    with pytest.raises(SettingsError, match="adapted is a run of emimic adapt: resume it with that"):
+        setup.open_run(folder, tmp_path / "adapted", settings, resume=True, show=False)
     exported = tmp_path / "exported"
     exported.mkdir()
     (exported / "engine.json").touch()

@@ -167,8 +167,9 @@ def read_last(
             # AdamW's step counter is on the CPU for every device.
             optimizer.state[parameters[owner]][kind] = tensor.cpu() if kind == "step" else tensor
     except (KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
         raise ModelError(
-            f"{file} doesn't fit this run's model ({error}); have the encoder or the corpus changed since?"
+            f"{file} doesn't fit this run's model ({reason}); have the encoder or the corpus changed since?"
         ) from error
     return progress, parts["average"] or None
 

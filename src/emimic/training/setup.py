@@ -18,7 +18,7 @@ from emimic.features.kinds import check_source
 from emimic.files import make_encodable, make_folder
 from emimic.model.compiled import compile_layers
 from emimic.task import CorpusError, SettingsError
-from emimic.training import checkpoint, probes, standardize
+from emimic.training import adapt_folder, checkpoint, probes, standardize
 from emimic.training.background import Writer
 from emimic.training.build import build_learner, check_precision
 from emimic.training.clips import fingerprint, fingerprint_recordings, make_source
@@ -261,10 +261,12 @@ def _check_same(
 
 
 def _can_resume(out: Path, fabric: Any) -> bool:
-    """Return True if a run has saved anything. Raises SettingsError where its number of processes was another.
+    """Return True if a run has saved anything. Raises SettingsError for an adapted run, or another number of processes.
 
     Each process draws its own random masks, so that a run repeats only with as many.
     """
+    if (out / adapt_folder.SETTINGS).exists():
+        raise SettingsError(f"{out} is a run of emimic adapt: resume it with that, or name another folder")
     if not (out / checkpoint.LAST).exists():
         return False
     started = checkpoint.read_facts(out).get("processes")
