@@ -340,3 +340,16 @@ def test_a_file_system_without_locks_is_taken_at_its_word(
     monkeypatch.setattr("fcntl.flock", refuse)
     with (tmp_path / "a").open("ab") as file:
         assert lock(file)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_weights_may_be_read_by_whom_the_umask_says(tmp_path: Path) -> None:
+    written = tmp_path / "model.safetensors"
+    before = os.umask(0o022)
+    try:
+        with replace_atomically(written) as temporary:
+            temporary.unlink()
+            temporary.touch(mode=0o600)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(written.stat().st_mode) == 0o644

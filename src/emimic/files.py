@@ -103,8 +103,11 @@ def replace_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{target.stem[:20]}.{secrets.token_hex(6)}{target.suffix[-20:]}")
     with name_errors(target):
         temporary.open("xb").close()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         try:
             yield temporary
+            with suppress(OSError):  # a file system without modes
+                temporary.chmod(mode)  # safetensors puts a file in its place that only its owner may read
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(target)
