@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emimic.inference.results import Failure
+from emimic.wording import pluralize
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class AdaptReport:
     def to_text(self) -> str:
         """Return the agreement as a table, and what could not be used."""
         lines = [failure.reason for failure in self.failures]
+        if lines:
+            lines.insert(0, f"{pluralize(len(lines), 'recording')} left out:")
         if self.after is None:
             return "\n".join(lines)
         lines.append("one pass against windows as clips   r before  after   rms before  after")
