@@ -31,7 +31,7 @@ from benchmarks.default import NOTE, RESULTS, Array, Wave, by_group, items_of, j
 from emimic import metrics
 from emimic.data import loader
 from emimic.data.corpus import Item
-from emimic.inference.engine import open_engine
+from emimic.inference.engine import DESCRIPTION, GraphEngine, open_engine
 from emimic.media.waveform import ClipFormat
 from emimic.progress import show_progress
 from emimic.task import EMOTIONS
@@ -217,6 +217,20 @@ def choose(model: onnx.ModelProto, form: ClipFormat, corpora: Path) -> list[dict
     return rows
 
 
+def describe(folder: Path) -> None:
+    """Bring an export's description up to date with its changed graph: the hash, and what the check clips get."""
+    path = folder / DESCRIPTION
+    description = json.loads(path.read_text(encoding="utf-8"))
+    graph = (folder / "model.onnx").read_bytes()
+    description["files"]["model.onnx"]["sha256"] = hashlib.sha256(graph).hexdigest()
+    path.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    engine = GraphEngine(folder, threads=1)
+    for check in description["checks"]["clips"]:
+        (prediction,) = engine.predict_raw([engine.make_check_clip(check["samples"])])
+        check["intensities"] = [round(float(value), 7) for value in prediction.intensities]
+    path.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Read the command line."""
     parser = make_parser(__doc__)
@@ -244,10 +258,7 @@ def main() -> None:
     replace(model, *solve(known.means, items, CHOSEN), CHOSEN.shift)
     shutil.copytree(given.model, given.out)
     onnx.save(model, given.out / "model.onnx")
-    description = json.loads((given.out / "engine.json").read_text(encoding="utf-8"))
-    digest = hashlib.sha256((given.out / "model.onnx").read_bytes()).hexdigest()
-    description["files"]["model.onnx"]["sha256"] = digest
-    (given.out / "engine.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    describe(given.out)
 
 
 if __name__ == "__main__":
