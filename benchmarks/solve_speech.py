@@ -12,7 +12,6 @@ and speech is shifted towards speech. The rest of the graph stays as it is.
 """
 
 import dataclasses
-import hashlib
 import json
 import shutil
 import sys
@@ -23,6 +22,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from benchmarks.bursts import write_record
@@ -31,6 +31,7 @@ from benchmarks.default import NOTE, RESULTS, Array, Wave, by_group, items_of, j
 from emimic import metrics
 from emimic.data import loader
 from emimic.data.corpus import Item
+from emimic.export.graph_files import hash_file
 from emimic.inference.engine import DESCRIPTION, GraphEngine, open_engine
 from emimic.media.waveform import ClipFormat
 from emimic.progress import show_progress
@@ -80,8 +81,7 @@ def read(model: onnx.ModelProto, clips: Sequence[Wave], name: str) -> Read:
     watched.graph.output.extend(helper.make_empty_tensor_value_info(each) for each in names)
     session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
     rows = []
-    shown = show_progress(clips, name, total=len(clips), show=sys.stderr.isatty())
-    for samples in shown:
+    for samples in show_progress(clips, name, total=len(clips), show=sys.stderr.isatty()):
         given = {"samples": samples[None], "lengths": np.array([len(samples)], np.int64)}
         rows.append([part[0].astype(np.float64) for part in session.run(names, given)])
     moments, domains, common = (np.stack(part) for part in zip(*rows, strict=True))
@@ -130,7 +130,7 @@ def replace(model: onnx.ModelProto, slope: Array, intercept: float, shift: float
     transposed = {attribute.name: attribute for attribute in layer.attribute}.get("transB")
     if transposed is None or transposed.i != 1:
         raise SystemExit(f"{OWN} has weights of another layout than (target, feature)")
-    layer.input[1:] = SOLVED[:2]
+    layer.input[1:] = SOLVED
     for name, suffix, kind, more in (
         (OWN, "Sigmoid", "Sigmoid", []),
         (DOMAIN, "Add", "Add", [SHIFTED]),
@@ -179,6 +179,17 @@ def leave_out(known: Read, items: Sequence[Item], settings: Settings) -> tuple[A
     return left_out, emodb
 
 
+def separate(values: Array, emotion: NDArray[np.str_]) -> dict[str, float]:
+    """Return the AUC of Joy, happy speech against each other emotion, and against the rest."""
+    happy = emotion == "happiness"
+    pairs = {str(other): happy | (emotion == other) for other in sorted({*emotion[~happy]})}
+    pairs["rest"] = np.ones(len(emotion), bool)
+    return {
+        name: float(metrics.compute_auc(values[pair, None], happy[pair, None].astype(float))[0])
+        for name, pair in pairs.items()
+    }
+
+
 def choose(model: onnx.ModelProto, form: ClipFormat, corpora: Path) -> list[dict[str, Any]]:
     """Return figures of each setting on EmoDB, speakers left out, ASED's odd speakers, and held-out bursts."""
     items = load_items(corpora)
@@ -191,24 +202,14 @@ def choose(model: onnx.ModelProto, form: ClipFormat, corpora: Path) -> list[dict
     for settings in GRID:
         slope, intercept = solve(known.means, items, settings)
         values = predict(amharic, slope, intercept, settings.shift)
-        against = {}
-        for other in sorted({*emotion}):
-            pair = (emotion == other) | (emotion == "happiness")
-            happy = (emotion[pair] == "happiness")[:, None].astype(float)
-            if other != "happiness":
-                against[str(other)] = float(metrics.compute_auc(values[pair, None], happy)[0])
-        german = joy(*leave_out(known, items, settings))
-        six = np.full((len(odd), len(EMOTIONS)), np.nan)
-        six[:, JOY] = values
-        spoken = joy(six, odd)
+        left_out, emodb = leave_out(known, items, settings)
+        german = separate(left_out[:, JOY], np.array([item.row["Emotion"] for item in emodb]))
         burst = predict(bursts, slope, intercept, settings.shift)[:, None]
         rows.append(
             settings._asdict()
             | {
-                "emodb": {
-                    name: german[name]["value"] for name in ("happy_against_angry", "happy_against_rest")
-                },
-                "ased_odd": against | {"rest": spoken["happy_against_rest"]["value"]},
+                "emodb": {"happy_against_angry": german["anger"], "happy_against_rest": german["rest"]},
+                "ased_odd": separate(values, emotion),
                 "joy": {str(name): float(values[emotion == name].mean()) for name in sorted({*emotion})},
                 "bursts_pearson": float(metrics.compute_pearson(burst, labels)[0]),
             }
@@ -221,8 +222,7 @@ def describe(folder: Path) -> None:
     """Bring an export's description up to date with its changed graph: the hash, and what the check clips get."""
     path = folder / DESCRIPTION
     description = json.loads(path.read_text(encoding="utf-8"))
-    graph = (folder / "model.onnx").read_bytes()
-    description["files"]["model.onnx"]["sha256"] = hashlib.sha256(graph).hexdigest()
+    description["files"]["model.onnx"] = hash_file(folder / "model.onnx")
     path.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     engine = GraphEngine(folder, threads=1)
     for check in description["checks"]["clips"]:
