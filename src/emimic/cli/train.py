@@ -193,8 +193,8 @@ def adapt(
 ) -> None:
     """Adapt a run to timelines in one pass.
 
-    A copy of RUN, without positions, learns frames that are alike in one pass over a recording and in a clip of its
-    own, and are those of RUN there. A folder that is given twice is drawn twice as often.
+    Train a copy of RUN so that a timeline in one pass agrees with its windows predicted as clips. It learns from the
+    hidden states of RUN, without labels. A folder that is given twice is drawn twice as often.
 
     Example: emimic adapt runs/paper podcasts interviews --out runs/adapted
     """
