@@ -16,7 +16,13 @@ from emimic.inference.description import SCHEMA as SCHEMA
 from emimic.inference.description import read_description as read_description
 from emimic.inference.graph_engine import TOKENIZER as TOKENIZER
 from emimic.inference.graph_engine import GraphEngine as GraphEngine
-from emimic.inference.graph_engine import WindowPredictions, check_finite, finish_windows, make_word_source
+from emimic.inference.graph_engine import (
+    WindowFrames,
+    WindowPredictions,
+    check_finite,
+    finish_windows,
+    make_word_source,
+)
 from emimic.inference.graph_engine import predict_clips as predict_clips
 from emimic.inference.hub import find_model, is_on_hub
 from emimic.inference.runtimes import is_installed
@@ -83,12 +89,12 @@ class OnePassEngine(Engine, Protocol):
         """
         ...
 
-    def predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
-        """Return the predictions of windows.
+    def predict_windows(self, parts: Sequence[WindowFrames]) -> list[WindowPredictions]:
+        """Return the predictions of windows of each part, in parallel.
 
         Args:
-            hidden: (frame, feature), of `encode`.
-            windows: (window, 2), first frame and the frame after the last one.
+            parts: Frames (frame, feature), of `encode`, and windows of them, (window, 2): first frame and the frame
+                after the last one.
 
         Raises:
             ModelError: A result is NaN or infinite (damaged weights).
@@ -239,8 +245,11 @@ class TorchEngine:
             encoded = [self.model.encode(*self.model.collate([clip]), reach)[0][0] for clip in clips]
         return [hidden.float().cpu().numpy() for hidden in encoded]
 
-    def predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
+    def predict_windows(self, parts: Sequence[WindowFrames]) -> list[WindowPredictions]:
         """Predict windows, see `OnePassEngine.predict_windows`."""
+        return [self._predict_windows(*part) for part in parts]
+
+    def _predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
         import torch
 
         from emimic.model.windows import Windows, regress_windows

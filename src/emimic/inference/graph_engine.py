@@ -1,11 +1,11 @@
 """The engine of an exported model: its graphs on ONNX Runtime or OpenVINO."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,13 @@ from emimic.task import SAMPLE_RATE, ModelError
 
 TOKENIZER: Final = "tokenizer.json"
 """File of an exported model that takes words."""
+
+
+WindowFrames = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Frames, (frame, feature), and windows of them, (window, 2): first frame and the frame after the last one."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,22 +178,31 @@ class GraphEngine:
             (hidden,) = graph.encoder.run(["hidden"], feed)
             return hidden[0]  # type: ignore[no-any-return]
 
-        if graph.streams > 1 and len(clips) > 1:
-            with ThreadPoolExecutor(graph.streams) as pool:
-                return list(pool.map(encode_clip, clips))
-        return [encode_clip(clip) for clip in clips]
+        return self._map(encode_clip, clips)
 
-    def predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
+    def predict_windows(self, parts: Sequence[WindowFrames]) -> list[WindowPredictions]:
         """Predict windows, see `OnePassEngine.predict_windows`."""
         graph = self._graph
         assert isinstance(graph, TwoGraphs)
         names = ["intensities", *(["vad_means", "vad"] if self.spec.vad else [])]
-        starts, ends = windows.T
-        feed = {"hidden": hidden[None], "frames": np.array([len(hidden)])}
-        feed |= {"rows": np.zeros_like(starts), "starts": starts, "ends": ends}
-        intensities, *vad = graph.head.run(names, feed)
-        arrays = [intensities, *((vad[0], vad[1][0]) if vad else (None, None))]
-        return finish_windows(str(self.folder), arrays, self.calibration)
+
+        def predict_part(part: WindowFrames) -> WindowPredictions:
+            hidden, windows = part
+            starts, ends = windows.T
+            feed = {"hidden": hidden[None], "frames": np.array([len(hidden)])}
+            feed |= {"rows": np.zeros_like(starts), "starts": starts, "ends": ends}
+            intensities, *vad = graph.head.run(names, feed)
+            arrays = [intensities, *((vad[0], vad[1][0]) if vad else (None, None))]
+            return finish_windows(str(self.folder), arrays, self.calibration)
+
+        return self._map(predict_part, parts)
+
+    def _map(self, call: Callable[[T], R], values: Sequence[T]) -> list[R]:
+        """Return the results of a call for each value, as many at once as the graph has streams."""
+        if self._graph.streams > 1 and len(values) > 1:
+            with ThreadPoolExecutor(self._graph.streams) as pool:
+                return list(pool.map(call, values))
+        return [call(value) for value in values]
 
     def check(self) -> float:
         """Read all files, predict the clips stored at export, and return the largest difference.

@@ -23,6 +23,7 @@ from emimic.task import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from emimic.inference.engine import Engine, OnePassEngine
+    from emimic.inference.graph_engine import WindowPredictions
 
 Cut = Callable[[int, int], NDArray[np.float32]]
 """From start and end to these samples of the recording."""
@@ -190,13 +191,15 @@ class OnePass:
         spans = [self._find_blocks([window for window in group if window.voiced]) for group in groups]
         missing = sorted({block for span in spans for block in span} - set(self._encoded))
         self._encode(missing, cut, total)
-        values: list[Values | None] = []
-        for group, span in zip(groups, spans, strict=True):
-            predicted = self._predict_group([window for window in group if window.voiced], span)
-            values += [next(predicted) if window.voiced else None for window in group]
-            for block in [block for block in self._encoded if block < span.start]:
-                del self._encoded[block]
-        return values
+        voiced = [[window for window in group if window.voiced] for group in groups]
+        parts = [self._cut_group(group, span) for group, span in zip(voiced, spans, strict=True) if group]
+        outputs = self._engine.predict_windows([(hidden, frames) for _, hidden, frames in parts])
+        predicted = (
+            v for part, output in zip(parts, outputs, strict=True) for v in self._read(*part, output)
+        )
+        needed = max((span.start for span in spans), default=0)
+        self._encoded = {block: hidden for block, hidden in self._encoded.items() if block >= needed}
+        return [next(predicted) if window.voiced else None for group in groups for window in group]
 
     def get_needed(self, step: int) -> int:
         """Return the first sample of the block with the step's first frame, see `Pass.get_needed`."""
@@ -223,10 +226,10 @@ class OnePass:
         for block, context, hidden in zip(blocks, contexts, encoded, strict=True):
             self._encoded[block] = hidden[context:]
 
-    def _predict_group(self, windows: Sequence[Window], blocks: range) -> Iterator[Values]:
-        """Yield the predictions of windows with a voice from the frames of encoded blocks."""
-        if not windows:
-            return
+    def _cut_group(
+        self, windows: Sequence[Window], blocks: range
+    ) -> tuple[int, NDArray[np.float32], NDArray[np.int64]]:
+        """Return the first frame of windows in encoded blocks, their frames, and in these each one's first and end."""
         parts = [*(self._encoded[block][: self._frames] for block in blocks[:-1]), self._encoded[blocks[-1]]]
         first = max(0, windows[0].start - _MARGIN) // self._hop
         parts[0] = parts[0][first - blocks.start * self._frames :]
@@ -235,7 +238,16 @@ class OnePass:
         frames = -((self._engine.spec.first - edges) // self._hop).astype(np.int64) - first
         frames[:, 1] = frames[:, 1].clip(1, len(hidden))
         frames[:, 0] = np.minimum(frames[:, 0], frames[:, 1] - 1)
-        output = self._engine.predict_windows(hidden, frames)
+        return first, hidden, frames
+
+    def _read(
+        self,
+        first: int,
+        hidden: NDArray[np.float32],
+        frames: NDArray[np.int64],
+        output: "WindowPredictions",
+    ) -> Iterator[Values]:
+        """Yield the values of each window of `_cut_group`."""
         times = (self._engine.spec.first + self._hop * (first + np.arange(len(hidden)))) / SAMPLE_RATE
         for row, (start, end) in enumerate(frames):
             yield Values(
