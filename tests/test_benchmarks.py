@@ -15,12 +15,23 @@ import torch
 from json_schema import keeps
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import bench, bench_worker, mix, results, solve_speech, speed_tables, tables, training
+from benchmarks import (
+    bench,
+    bench_worker,
+    mix,
+    results,
+    solve_layers,
+    solve_speech,
+    speed_tables,
+    tables,
+    training,
+)
 from benchmarks.arithmetic import operations, per_second
 from emimic.features import encoder_cache
 from emimic.inference.engine import DEFAULT, GraphEngine, open_engine
 from emimic.model.config import EmiConfig
 from emimic.task import ModelError
+from emimic.training import probes
 
 MODULES = sorted(path.stem for path in (results.ROOT / "benchmarks").glob("*.py"))
 
@@ -147,6 +158,56 @@ def test_solving_the_layer_for_joy_again_changes_joy_alone_and_a_graph_once(tmp_
     solve_speech.describe(folder)
     assert GraphEngine(folder).check() < 1e-6
     assert GraphEngine(DEFAULT).description["checks"] != GraphEngine(folder).description["checks"]
+
+
+def test_a_layer_is_fitted_to_labels_and_to_the_same_values_both_ways() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=400)
+    steady, clear = truth + rng.normal(size=400), truth + 0.3 * rng.normal(size=400)
+    alone = np.stack([steady, clear], axis=1)
+    both = solve_layers.Both(alone, np.stack([steady, clear + rng.normal(size=400)], axis=1))
+    weights = np.ones(400)
+
+    def fit(agreement: float, x: solve_layers.Both = both) -> tuple[np.ndarray[Any, Any], float]:
+        penalties = solve_layers.Penalties(1.0, agreement)
+        slopes, intercepts = solve_layers.fit(x, truth[:, None], weights, x, weights, penalties)
+        assert slopes.shape == (1, 2)
+        return slopes[0], float(intercepts[0])
+
+    same = solve_layers.Both(alone, alone)
+    slope, intercept = probes.fit_ridge(alone, truth, weights, 1.0)
+    for agreement in (0.0, 100.0):  # without a difference, ridge regression
+        np.testing.assert_allclose(fit(agreement, same)[0], slope, rtol=1e-3)
+        assert fit(agreement, same)[1] == pytest.approx(intercept, abs=1e-3)
+    apart = [
+        float(np.abs((both.within - alone) @ fit(agreement)[0]).mean()) for agreement in (0.0, 1.0, 10.0)
+    ]
+    assert apart[0] > 1.5 * apart[1] > 3 * apart[2]
+    assert np.corrcoef(alone @ fit(10.0)[0], truth)[0, 1] > 0.65
+
+
+def test_the_inputs_of_layers_are_read_both_ways(tmp_path: Path) -> None:
+    model = tiny_models.model(
+        "whisper",
+        attentive=True,
+        lstm=False,
+        domains=["bursts", "speech"],
+        domain_targets={"speech": ["Joy"]},
+    )
+    model.save_pretrained(tmp_path)
+    reader = solve_layers.Reader(tmp_path)
+    rng = np.random.default_rng(0)
+    clips = [(0.1 * rng.normal(size=size)).astype(np.float32) for size in (16_000, 49_321, 64_000)]
+    sound = solve_layers.join(clips, 0)
+    for clip, (start, end) in zip(clips, sound.clips, strict=True):
+        np.testing.assert_array_equal(sound.wave[start:end], clip)
+    moments, vectors = reader.read(sound.wave, sound.clips)
+    assert vectors.alone.shape == vectors.within.shape == (3, reader.engine.model.head.dense.in_features)
+    assert moments.alone.shape == moments.within.shape
+    whole, _ = reader.read(clips[0], np.array([[0, len(clips[0])]]))  # one block, no more than the clip
+    np.testing.assert_allclose(whole.alone, whole.within, atol=0.02)
+    np.testing.assert_allclose(whole.alone[0], moments.alone[0], atol=1e-3)
+    assert np.abs(moments.alone[1] - moments.within[1]).max() > 1e-3  # neighbors
 
 
 def row(name: str, speed: float, memory: int, batch: float | None = 30.0) -> bench.Row:
