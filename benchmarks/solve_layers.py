@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from benchmarks.bursts import write_record
 from benchmarks.command import make_parser
 from benchmarks.default import NOTE, RESULTS, Array, Wave, by_group, items_of, joy
+from benchmarks.solve_speech import CHOSEN, JOY, PLAIN_WEIGHT, SUFFERING, sigmoid
 from emimic.cpus import count_available
 from emimic.data import loader
 from emimic.data.corpus import Item
@@ -42,13 +43,6 @@ from emimic.progress import show_progress
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 from emimic.training.probes import to_logits
 
-JOY: Final = EMOTIONS.index("Joy")
-SUFFERING: Final = ("Sadness", "Distress", "Pain", "Fear", "Disappointment", "Guilt", "Shame")
-"""Categories of bursts without Joy that speech can sound like."""
-PLAIN_WEIGHT: Final = 0.1
-SUFFERING_WEIGHT: Final = 0.03
-SHIFT: Final = 2.0
-"""Added to the logit of speech."""
 EMODB_WEIGHT: Final = 5.0
 """In V/A/D, of a clip of speech beside a burst."""
 BALANCE: Final = {"emodb": 4.0, "plain": 2.0, "bursts": 1.0}
@@ -304,7 +298,7 @@ def set_layer(
 
 def get_joy_clips(training: Training) -> tuple[NDArray[np.intp], list[Item], Array, Array]:
     """Return the clips that Joy of speech learns from: rows of all clips, the clips, Joy's logits, and weights."""
-    weight = {"emodb": 1.0, "plain": PLAIN_WEIGHT, "bursts": SUFFERING_WEIGHT}
+    weight = {"emodb": 1.0, "plain": PLAIN_WEIGHT, "bursts": CHOSEN.suffering}
     items = [item for name in BALANCE for item in training.items[name]]
     labels = np.array([item.labels[JOY] for item in items], np.float64)  # type: ignore[index]
     used = [item.corpus != "bursts" or item.row["Category"] in SUFFERING for item in items]
@@ -335,7 +329,7 @@ def solve_joy(model: EmiModel, training: Training) -> tuple[Array, list[Item]]:
         slope, intercept = fit_rows(speakers != speaker)
         own = np.flatnonzero(speakers == speaker)
         logits = x.alone[own].astype(np.float64) @ slope[0] + intercept[0]
-        left_out[own, JOY] = 1 / (1 + np.exp(-logits))
+        left_out[own, JOY] = sigmoid(logits)
     return left_out, german
 
 
@@ -367,7 +361,7 @@ def main() -> None:
     print(folds, flush=True)
     solve_again(model.domains.domain, "moments", training, PENALTIES["domain"], LOGITS)
     with torch.no_grad():
-        model.domains.domain.bias[1] += SHIFT
+        model.domains.domain.bias[1] += CHOSEN.shift
     model.save_pretrained(given.out)
     # The regression head reads V/A/D, too, so its input is read again.
     solve_again(
