@@ -31,6 +31,9 @@ Cut = Callable[[int, int], NDArray[np.float32]]
 _MARGIN: Final = SAMPLE_RATE // 2
 """Samples on either side of a group's windows that are given to the head, which smooths V/A/D over time."""
 
+_GROUPS: Final = 16
+"""Groups of windows that are predicted at once, so that an hour that arrives in one piece takes no more memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Values:
@@ -188,10 +191,16 @@ class OnePass:
 
     def predict(self, groups: Sequence[Sequence[Window]], cut: Cut, total: int) -> list[Values | None]:
         """Return the predictions, see `Pass.predict`."""
-        spans = [self._find_blocks([window for window in group if window.voiced]) for group in groups]
+        values: list[Values | None] = []
+        for first in range(0, len(groups), _GROUPS):
+            values += self._predict_some(groups[first : first + _GROUPS], cut, total)
+        return values
+
+    def _predict_some(self, groups: Sequence[Sequence[Window]], cut: Cut, total: int) -> list[Values | None]:
+        voiced = [[window for window in group if window.voiced] for group in groups]
+        spans = [self._find_blocks(group) for group in voiced]
         missing = sorted({block for span in spans for block in span} - set(self._encoded))
         self._encode(missing, cut, total)
-        voiced = [[window for window in group if window.voiced] for group in groups]
         parts = [self._cut_group(group, span) for group, span in zip(voiced, spans, strict=True) if group]
         outputs = self._engine.predict_windows([(hidden, frames) for _, hidden, frames in parts])
         predicted = (
