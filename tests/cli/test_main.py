@@ -14,6 +14,9 @@ from fake_engine import constant_engine
 from typer.testing import CliRunner
 
 from emimic import cli
+from emimic.cli import predict_request
+from emimic.inference.grid import TimelineOptions
+from emimic.inference.results import Results
 from emimic.task import AudioError, EmimicWarning
 from emimic.training.settings import TrainSettings
 
@@ -131,6 +134,26 @@ def test_a_warning_as_an_error_is_one_line(
 ) -> None:
     monkeypatch.setattr("emimic.cli.predict_request.run", _fails(EmimicWarning("a.json: of another model.")))
     assert run_main("predict", tmp_path) == (2, "emimic: a.json: of another model.\n")
+
+
+def test_options_of_timelines_reach_the_prediction(
+    monkeypatch: pytest.MonkeyPatch, run_main: Run, tmp_path: Path
+) -> None:
+    given: list[predict_request.Request] = []
+
+    def run(request: predict_request.Request, _log: Callable[[str], object]) -> Results:
+        given.append(request)
+        return Results(targets=(), clips=(), failed=())
+
+    monkeypatch.setattr(predict_request, "run", run)
+    words = ["--window", "2", "--hop", "0.5", "--exact", "--vad-frames"]
+    run_main("predict", tmp_path / "clip.wav", *words)
+    run_main("predict", tmp_path / "clip.wav")
+    assert [request.options for request in given] == [
+        TimelineOptions(2.0, 0.5, True, True),
+        TimelineOptions(),
+    ]
+    assert [request.timelines for request in given] == [True, False]
 
 
 def test_a_wrong_option_is_explained(run_main: Run) -> None:

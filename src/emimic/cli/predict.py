@@ -171,7 +171,8 @@ def predict(
         words = WordSource(transcripts, transcriber, language, device)
     request = predict_request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
-        plot=plot, html=html or video is not None, video=None if video is None else video.value,
+        exact=exact, vad_frames=vad_frames, plot=plot, html=html or video is not None,
+        video=None if video is None else video.value,
         kinds=parse_formats(kinds), mic=mic, threads=threads, streams=streams, batch_seconds=batch_seconds,
         workers=workers, device=device, ray=ray, fresh=fresh, channels=channels, progress=not quiet,
         sentences=sentences, without=tuple(without or ()), words=words,
