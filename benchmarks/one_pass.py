@@ -232,6 +232,7 @@ def main() -> None:
     parser.add_argument("part", choices=("score", "speed"))
     parser.add_argument("corpora", type=Path)
     parser.add_argument("--model", type=Path, help="default: the one in the package")
+    parser.add_argument("--name", help="of figures of another model, kept beside those of the included one")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--clips", type=int, help="at most, of each corpus")
@@ -251,6 +252,8 @@ def main() -> None:
     blocks = {name: [one.before, one.advance, one.after] for name, one in (("file", FILE), ("stream", LIVE))}
     results["blocks_s"] = blocks
     stored = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    if given.name is not None:
+        results = {given.name: stored.get(given.name, {}) | results}
     results = stored | results
     print(json.dumps(results, indent=1))
     write_atomically(OUT, json.dumps(results, indent=1) + "\n")

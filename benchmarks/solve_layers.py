@@ -7,10 +7,14 @@ of a window depends a little on where the window lies in a clip, and on the soun
 pooled frames can do without that part: they are fitted by ridge regression to windows predicted both ways, as clips and
 in one pass over recordings joined from clips, with a penalty of the difference between both (`PENALTIES`).
 
-Four layers are solved so, in closed form: V/A/D and Joy of speech on labels, the classifier of bursts and speech and
-the first layer of the regression head on what they gave before. Joy of speech also learns from bursts of suffering,
-without which sobbing speech got as much Joy as happy speech. Sobbing was taken for a burst, too, so the classifier is
-shifted towards speech.
+Four layers are solved in closed form. V/A/D and Joy of speech are fitted to labels. The classifier of bursts and
+speech, and the first layer of the regression head, are fitted to their own outputs for clips. As in
+benchmarks/solve_speech.py, Joy of speech also learns from bursts of suffering, and the classifier is shifted towards
+speech. To score the result:
+
+    emimic export OUT --out MODEL --int8 --calibrate CLIPS
+    python -m benchmarks.default score MODEL CORPORA --name both_ways
+    python -m benchmarks.one_pass score CORPORA --model MODEL --name both_ways
 """
 
 import dataclasses
@@ -46,13 +50,18 @@ from emimic.training.probes import to_logits
 EMODB_WEIGHT: Final = 5.0
 """In V/A/D, of a clip of speech beside a burst."""
 BALANCE: Final = {"emodb": 4.0, "plain": 2.0, "bursts": 1.0}
-"""Weight of a row in the layers that are fitted to what they gave before."""
+"""Weight of a row in differences, and in the layers that are fitted to their own earlier outputs."""
 LOGITS: Final = 8.0
-"""The largest logit of the classifier that is fitted."""
+"""Largest difference of the classifier's two logits to fit; larger ones are cut."""
 
 
 class Penalties(NamedTuple):
-    """Of a squared weight, in rows, for features of variance 1; and of a squared difference between both ways."""
+    """Penalties of a ridge regression.
+
+    Attributes:
+        strength: Of a squared weight, in rows, for features of variance 1.
+        agreement: Of the mean squared difference between both ways, beside the mean squared error.
+    """
 
     strength: float
     agreement: float
@@ -114,16 +123,11 @@ def join(clips: Sequence[Wave], seed: int) -> Sound:
 
 def encode_once(engine: TorchEngine, wave: Wave) -> NDArray[np.float32]:
     """Return hidden states of a recording, (frame, feature), as a file's timeline encodes it."""
-    advance, before, after = (round(part * SAMPLE_RATE) for part in (FILE.advance, FILE.before, FILE.after))
-    hop, parts = engine.spec.hop, []
-    for start in range(0, len(wave), advance):
-        first = max(0, start - before)
-        piece = wave[first : min(len(wave), start + advance + after)]
-        (hidden,) = engine.encode(
-            [engine.spec.clip_format.prepare(piece).samples], reach=round(WINDOW / 2 * SAMPLE_RATE / hop)
-        )
-        skipped = (start - first) // hop
-        parts.append(hidden[skipped : skipped + -(-min(advance, len(wave) - start) // hop)])
+    spec, parts = engine.spec, []
+    for cut, own in FILE.split(len(wave), spec.hop, spec.max_seconds):
+        piece = spec.clip_format.prepare(wave[cut]).samples
+        (hidden,) = engine.encode([piece], reach=round(WINDOW / 2 * SAMPLE_RATE / spec.hop))
+        parts.append(hidden[own])
     return np.concatenate(parts)
 
 
@@ -211,7 +215,7 @@ def group_items(items: Sequence[Item], size: int = 30) -> list[list[Item]]:
 def fit(
     x: Both, y: Array, weights: Array, pairs: Both, pair_weights: Array, penalties: Penalties
 ) -> tuple[Array, Array]:
-    """Return slopes (output, feature) and intercepts (output,) of a ridge regression that also minimizes a difference.
+    """Return slopes (output, feature) and intercepts (output,) of a ridge regression with a penalty of differences.
 
     Args:
         x: (row, feature); both ways of a row have its label.
@@ -219,7 +223,7 @@ def fit(
         weights: (row,).
         pairs: whose difference is penalized; their variance is the unit of the features.
         pair_weights: (pair,).
-        penalties: the agreement's is the weight of the pairs' mean squared difference beside the rows' error.
+        penalties: of weights and differences.
     """
     center = pairs.alone.mean(axis=0, dtype=np.float64).astype(np.float32)
     scale = pairs.alone.astype(np.float32).std(axis=0) + 1e-4
@@ -291,9 +295,8 @@ def set_layer(
     """Set rows of a linear layer; columns that are not named get no weight."""
     with torch.no_grad():
         layer.weight[rows] = 0.0
-        whole = layer.weight[rows].clone()
-        whole[:, columns] = torch.from_numpy(slopes).float()
-        layer.weight[rows], layer.bias[rows] = whole, torch.from_numpy(intercepts).float()
+        layer.weight[rows, columns] = torch.from_numpy(slopes).float()
+        layer.bias[rows] = torch.from_numpy(intercepts).float()
 
 
 def get_joy_clips(training: Training) -> tuple[NDArray[np.intp], list[Item], Array, Array]:
@@ -308,9 +311,10 @@ def get_joy_clips(training: Training) -> tuple[NDArray[np.intp], list[Item], Arr
 
 
 def solve_joy(model: EmiModel, training: Training) -> tuple[Array, list[Item]]:
-    """Fit Joy of speech; return Joy of EmoDB's clips (clip, target), without their speaker, others NaN; and the clips.
+    """Fit Joy of speech to layers 1 and 2, which are the first two thirds of the features.
 
-    It reads layers 1 and 2 alone, the first two thirds of the features.
+    Return Joy of EmoDB's clips, (clip, target), each from a layer fitted without its speaker, and the clips. Other
+    targets are NaN.
     """
     layer = model.domains.own["speech"]
     columns = np.arange(layer.in_features * 2 // 3)
@@ -334,7 +338,7 @@ def solve_joy(model: EmiModel, training: Training) -> tuple[Array, list[Item]]:
 
 
 def solve_again(layer: Any, kind: str, training: Training, penalties: Penalties, limit: float | None) -> None:
-    """Fit a layer to what it gives for windows as clips; limit: of that, both ways of zero."""
+    """Fit a layer to its own outputs for windows as clips; limit: the largest difference of two logits."""
     columns = np.flatnonzero(layer.weight.detach().abs().sum(dim=0).numpy())
     pairs, weights = training.get_pairs(kind, columns)
     with torch.inference_mode():

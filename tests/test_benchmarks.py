@@ -186,6 +186,15 @@ def test_a_layer_is_fitted_to_labels_and_to_the_same_values_both_ways() -> None:
     assert np.corrcoef(alone @ fit(10.0)[0], truth)[0, 1] > 0.65
 
 
+def test_a_row_of_a_layer_is_set_and_the_others_stay() -> None:
+    layer = torch.nn.Linear(4, 3)
+    before = layer.weight.detach().clone()
+    solve_layers.set_layer(layer, np.array([[5.0, 6.0]]), np.array([7.0]), np.array([0, 2]), slice(1, 2))
+    assert layer.weight[1].tolist() == [5.0, 0.0, 6.0, 0.0]
+    assert layer.bias[1] == 7.0
+    torch.testing.assert_close(layer.weight[[0, 2]], before[[0, 2]])
+
+
 def test_the_inputs_of_layers_are_read_both_ways(tmp_path: Path) -> None:
     model = tiny_models.model(
         "whisper",

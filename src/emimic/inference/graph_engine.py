@@ -25,12 +25,11 @@ from emimic.task import SAMPLE_RATE, ModelError
 TOKENIZER: Final = "tokenizer.json"
 """File of an exported model that takes words."""
 
-
 WindowFrames = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Frames, (frame, feature), and windows of them, (window, 2): first frame and the frame after the last one."""
 
-T = TypeVar("T")
-R = TypeVar("R")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,7 @@ class GraphEngine:
             (hidden,) = graph.encoder.run(["hidden"], feed)
             return hidden[0]  # type: ignore[no-any-return]
 
-        return self._map(encode_clip, clips)
+        return map_in_parallel(graph, encode_clip, clips)
 
     def predict_windows(self, parts: Sequence[WindowFrames]) -> list[WindowPredictions]:
         """Predict windows, see `OnePassEngine.predict_windows`."""
@@ -195,14 +194,7 @@ class GraphEngine:
             arrays = [intensities, *((vad[0], vad[1][0]) if vad else (None, None))]
             return finish_windows(str(self.folder), arrays, self.calibration)
 
-        return self._map(predict_part, parts)
-
-    def _map(self, call: Callable[[T], R], values: Sequence[T]) -> list[R]:
-        """Return the results of a call for each value, as many at once as the graph has streams."""
-        if self._graph.streams > 1 and len(values) > 1:
-            with ThreadPoolExecutor(self._graph.streams) as pool:
-                return list(pool.map(call, values))
-        return [call(value) for value in values]
+        return map_in_parallel(graph, predict_part, parts)
 
     def check(self) -> float:
         """Read all files, predict the clips stored at export, and return the largest difference.
@@ -272,13 +264,16 @@ def predict_clips(
             check_finite(name, prediction.intensities, prediction.vad)
             predictions[row] = prediction
 
-    if graph.streams > 1 and len(plan) > 1:
-        with ThreadPoolExecutor(graph.streams) as pool:
-            list(pool.map(predict_batch, plan))
-    else:
-        for rows in plan:
-            predict_batch(rows)
+    map_in_parallel(graph, predict_batch, plan)
     return [predictions[i] for i in range(len(clips))]
+
+
+def map_in_parallel(graph: Runtime, call: Callable[[Given], Made], values: Sequence[Given]) -> list[Made]:
+    """Return the results of a call that runs the graph, for each value: as many at once as the graph has streams."""
+    if graph.streams > 1 and len(values) > 1:
+        with ThreadPoolExecutor(graph.streams) as pool:
+            return list(pool.map(call, values))
+    return [call(value) for value in values]
 
 
 def _check_lengths(lengths: Sequence[int], spec: Spec, name: str) -> None:

@@ -147,6 +147,31 @@ class Blocks:
         """Length of a block."""
         return self.before + self.advance + self.after
 
+    def count_frames(self, hop: int, max_seconds: float) -> tuple[int, int, int]:
+        """Return the frames of a block's advance, before it, and after it.
+
+        Args:
+            hop: Samples per frame.
+            max_seconds: The longest clip that the model takes; longer blocks shrink to it.
+        """
+        scale = min(1.0, max_seconds / self.seconds) * SAMPLE_RATE / hop
+        return max(1, int(self.advance * scale)), int(self.before * scale), int(self.after * scale)
+
+    def split(self, length: int, hop: int, max_seconds: float) -> Iterator[tuple[slice, slice]]:
+        """Yield each block of a recording: its samples, and which of its frames are its own.
+
+        Args:
+            length: Samples of the recording.
+            hop: Samples per frame.
+            max_seconds: See `count_frames`.
+        """
+        advance, before, after = self.count_frames(hop, max_seconds)
+        for start in range(0, length, advance * hop):
+            first, end = max(0, start - before * hop), start + (advance + after) * hop
+            skipped = (start - first) // hop
+            is_last = start + advance * hop >= length
+            yield slice(first, min(length, end)), slice(skipped, None if is_last else skipped + advance)
+
 
 FILE: Final = Blocks(advance=5.0, before=0.5, after=0.5, voice=silero_vad.FILE)
 """Of a file: 1.2 s of encoder per second of sound."""
@@ -161,10 +186,9 @@ class OnePass:
     def __init__(self, engine: "OnePassEngine", grid: Grid, blocks: Blocks) -> None:
         self._engine, self._grid = engine, grid
         self._hop = engine.spec.hop
-        scale = min(1.0, engine.spec.max_seconds / blocks.seconds) * SAMPLE_RATE / self._hop
-        self._frames = max(1, int(blocks.advance * scale))  # of a block's own
-        self._advance = self._frames * self._hop
-        self._before, self._after = (int(part * scale) * self._hop for part in (blocks.before, blocks.after))
+        frames = blocks.count_frames(self._hop, engine.spec.max_seconds)
+        self._frames = frames[0]  # of a block's own
+        self._advance, self._before, self._after = (count * self._hop for count in frames)
         self._reach = max(1, round(grid.window / 2 * SAMPLE_RATE / self._hop))
         self.delay = self._advance + self._after
         self.reset()

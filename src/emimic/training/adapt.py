@@ -250,18 +250,8 @@ class _Adapting:
 
     def _encode_blocks(self, model: EmiModel, batch: _Batch, blocks: Blocks, reach: int) -> Iterator[Tensor]:
         """Yield the own frames of each block of all rows, (row, frame, feature), as `OnePass` encodes a recording."""
-        length = len(batch.waves[0])
-        scale = min(1.0, model.config.max_seconds / blocks.seconds)
-        advance, before, after = (
-            int(part * scale * SAMPLE_RATE / self.hop) * self.hop
-            for part in (blocks.advance, blocks.before, blocks.after)
-        )
-        for start in range(0, length, advance):
-            cut = slice(max(0, start - before), min(length, start + advance + after))
-            hidden = self._encode(model, [wave[cut] for wave in batch.waves], reach)
-            skipped = (start - cut.start) // self.hop
-            last = start + advance >= length
-            yield hidden[:, skipped : None if last else skipped + advance // self.hop]
+        for cut, own in blocks.split(len(batch.waves[0]), self.hop, model.config.max_seconds):
+            yield self._encode(model, [wave[cut] for wave in batch.waves], reach)[:, own]
 
     # Learning
 
