@@ -228,6 +228,16 @@ def test_steps_in_one_pass_come_within_the_latency(exported: GraphEngine, exact:
     assert len(stream._recent) < 16_000 * 8
 
 
+@pytest.mark.parametrize("rate", [8_000, 48_000, 96_000])
+def test_the_latency_counts_the_resampler(rate: int) -> None:
+    stream = Stream(fake_engine.Fake(), TimelineOptions(1.0, 0.25), sample_rate=rate, voice_segments=False)
+    sound, latest = np.zeros(4 * rate, np.float32), 0.0
+    for start in range(0, len(sound), rate // 100):
+        for step in stream.push(sound[start : start + rate // 100]):
+            latest = max(latest, start / rate - step.time)  # had all before this chunk arrived at once
+    assert stream.latency - 0.06 < latest <= stream.latency
+
+
 def test_silence_is_a_gap_and_is_not_computed() -> None:
     engine = fake_engine.Fake()
     steps = in_chunks(Stream(engine), SOUND, [16_000])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from media_files import noise, sine
 
-from emimic.media.waveform import Clip, ClipFormat, cut, normalize, resample
+from emimic.media.waveform import Clip, ClipFormat, Mono, compute_delay, cut, normalize, resample
 from emimic.task import AudioError
 
 FLOATS = st.floats(-2, 2, width=32)
@@ -200,3 +200,16 @@ def test_channels_are_averaged(samples: np.ndarray) -> None:
 def test_absurd_arrays_are_refused(shape: tuple[int, ...], rate: float, message: str) -> None:
     with pytest.raises(AudioError, match=message):
         resample(np.zeros(shape), rate)
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [1000, 2742, 3711, 4000, 4105, 8000, 11_025, 15_999, 16_000, 22_050, 48_000, 96_000, 176_400, 384_000],
+)
+def test_the_resampler_is_not_further_behind_than_stated(rate: int) -> None:
+    mono, size, made, latest = Mono(), max(1, rate // 200), 0, 0.0
+    for turn in range(1, 800):
+        made += len(mono.put(np.zeros(size, np.float32), rate))
+        latest = max(latest, turn * size / rate - made / 16_000)
+    stated = compute_delay(rate)
+    assert 0.4 * stated <= latest <= stated

@@ -24,7 +24,7 @@ from emimic.inference.timeline import Method, Timeline, VoiceSegment
 from emimic.inference.voice_activity import AHEAD, Detector
 from emimic.media.silero_vad import CHUNK
 from emimic.media.source import to_floats
-from emimic.media.waveform import Mono, check_format
+from emimic.media.waveform import Mono, check_format, compute_delay
 from emimic.task import SAMPLE_RATE, VAD, EmimicError, add_note
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Stream:
 
     @property
     def seconds(self) -> float:
-        """Seconds of audio received so far (at a rate other than 16 kHz the resampler is some ms behind)."""
+        """Seconds of audio received so far; at a rate other than 16 kHz, of which the resampler has made samples."""
         return self._total / SAMPLE_RATE
 
     @property
@@ -132,11 +132,12 @@ class Stream:
 
     @property
     def latency(self) -> float:
-        """Seconds after its time at which a step comes out at the latest, without computing time."""
+        """Seconds after its time at which a step comes out at the latest, without computing time and the last chunk."""
         hop, decided = self.grid.hop, 0.0
+        behind = compute_delay(self._rate) + self._pass.delay / SAMPLE_RATE
         if self._detector is not None:
             decided = hop / 2 + (AHEAD * CHUNK + self._detector.group) / SAMPLE_RATE
-        return max(self.grid.window / 2, 1.5 * hop, decided) + self._pass.delay / SAMPLE_RATE
+        return max(self.grid.window / 2, 1.5 * hop, decided) + behind
 
     @property
     def _total(self) -> int:

@@ -346,6 +346,11 @@ def check_format(rate: object, channels: int, label: str) -> None:
         )
 
 
+def compute_delay(rate: float) -> float:
+    """Return the seconds, at most, by which the samples that `Mono` has made are behind its chunks at `rate` Hz."""
+    return 0.0 if rate == SAMPLE_RATE else max(0.09, (930 if rate >= 4000 else 1400) / rate)
+
+
 def average(chunk: Wave) -> Wave:
     """Return the mean over channels of (sample,) or (sample, channel); many times faster than mean(axis=1)."""
     if chunk.ndim == 1:
