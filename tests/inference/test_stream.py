@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import fake_engine
 import numpy as np
@@ -294,6 +295,24 @@ def test_memory_does_not_grow() -> None:
     assert len(stream._recent) < 16_000 * 4
     assert stream._detector is not None
     assert stream._detector._evidence.shape[1] < 400
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_recording_in_one_piece_is_predicted_part_by_part(
+    run: TorchEngine, monkeypatch: pytest.MonkeyPatch, exact: bool
+) -> None:
+    name, largest = "predict" if exact else "encode", 0
+    call = getattr(run, name)
+
+    def count(clips: list[np.ndarray], **options: Any) -> Any:
+        nonlocal largest
+        largest = max(largest, sum(map(len, clips)))
+        return call(clips, **options)
+
+    monkeypatch.setattr(run, name, count)
+    options = TimelineOptions(0.4, 0.1, exact=exact)
+    Stream(run, options, voice_segments=False).push(SOUND.repeat(8))
+    assert 0 < largest < len(SOUND) * 8
 
 
 def test_a_model_without_vad_has_no_vad_timeline() -> None:

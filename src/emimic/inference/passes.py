@@ -34,6 +34,9 @@ _MARGIN: Final = SAMPLE_RATE // 2
 _GROUPS: Final = 16
 """Groups of windows that are predicted at once, so that an hour that arrives in one piece takes no more memory."""
 
+_CLIPS: Final = 128
+"""Windows that are cut out as clips at once; overlapping ones take several times the memory of the recording."""
+
 
 @dataclass(frozen=True, slots=True)
 class Values:
@@ -103,6 +106,12 @@ class ExactPass:
     def predict(self, groups: Sequence[Sequence[Window]], cut: Cut, total: int) -> list[Values | None]:
         """Return the predictions, see `Pass.predict`."""
         windows = [window for group in groups for window in group]
+        values: list[Values | None] = []
+        for first in range(0, len(windows), _CLIPS):
+            values += self._predict_some(windows[first : first + _CLIPS], cut)
+        return values
+
+    def _predict_some(self, windows: Sequence[Window], cut: Cut) -> list[Values | None]:
         spec = self._engine.spec
         clips = [
             spec.clip_format.prepare(cut(window.start, window.end)).samples
