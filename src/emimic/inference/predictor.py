@@ -149,10 +149,10 @@ class Predictor(DecodedPredictor):
             paths: Files, folders (their media files, recursively), patterns (`*`, `**`, `?`) and `-`, standard input.
             timeline: Also predict each recording over time, see `predict_timeline`.
             channels: Predict each channel of a recording with several, see `Result.channel`.
-            window: Of timelines, see `timeline`.
-            hop: Of timelines, see `timeline`.
-            exact: Of timelines, see `timeline`.
-            vad_frames: Of timelines, see `timeline`.
+            window: Of timelines, see `predict_timeline`.
+            hop: Of timelines, see `predict_timeline`.
+            exact: Of timelines, see `predict_timeline`.
+            vad_frames: Of timelines, see `predict_timeline`.
             batch_seconds: Maximum seconds of audio per forward pass.
             workers: Decoding threads.
             progress: Show a bar.
@@ -281,7 +281,7 @@ class Predictor(DecodedPredictor):
         sample_rate: float = SAMPLE_RATE,
         voice_segments: bool = True,
     ) -> Stream:
-        """Predict a recording over time while it arrives: push chunks, take steps; see `Stream` and `timeline`."""
+        """Predict a recording over time while it arrives: push chunks, take steps; see `Stream`, `predict_timeline`."""
         self._check_audio()
         options = TimelineOptions(window, hop, exact, vad_frames)
         return Stream(self.engine, options, sample_rate=sample_rate, voice_segments=voice_segments)

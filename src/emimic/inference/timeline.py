@@ -156,7 +156,7 @@ class Timeline:
             yield "vad", VAD, intervals.compute(VAD, self.vad)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return one row per step, indexed by Seconds (its center): Start, End, the targets, mean V/A/D of its frames.
+        """Return one row per step, indexed by Seconds (its center): Start, End, the targets, V/A/D (frames' mean).
 
         Raises:
             EmimicError: pandas is not installed.
