@@ -2,12 +2,14 @@
 
     python -m benchmarks.one_pass score CORPORA [--model FOLDER]
     python -m benchmarks.one_pass speed CORPORA [--model FOLDER] [--minutes 10]
+    python -m benchmarks.one_pass lengths CORPORA [--model FOLDER]
 
 CORPORA: made by benchmarks/default_corpora.py. `score` joins clips in a shuffled order: bursts of the validation
 speakers, and acted speech (TAVA). It compares both timelines step by step, and scores both against the clips' labels: a
 clip's value is the mean of the steps whose centers lie in it. Intervals resample speakers. Silence is predicted too, so
 that the steps are the same. `speed` predicts a file and a stream of speech (Apache-2.0 coffee orders), exactly and in
-one pass, in turn, on all cores; the ratio is the median of five.
+one pass, in turn, on all cores; the ratio is the median of five. `lengths` predicts a minute of it in one pass,
+repeated to 1 to 120 minutes, in turn.
 """
 
 import itertools
@@ -38,6 +40,7 @@ from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 OUT = Path(__file__).parent.parent / "docs" / "results" / "one_pass.json"
 REPEATS = 5
 BLOCK = 10.0
+MINUTES = (1, 10, 60, 120)
 SOURCES = {"bursts": ("bursts", "valid", 600), "speech": ("tava", "test", 192)}
 
 Wave = NDArray[np.float32]
@@ -152,6 +155,28 @@ def measure(engine: Engine, wave: Wave, options: TimelineOptions) -> float:
     return time.perf_counter() - start
 
 
+def measure_lengths(model: Path, minute: Wave, repeats: int) -> dict[str, Any]:
+    """Return wall ms per second of sound of one pass over a minute repeated to each of `MINUTES`: medians of turns."""
+    engine = open_engine(model, streams=2)
+    measure(engine, minute, TimelineOptions())  # first calls take longer
+    walls: dict[int, list[float]] = {minutes: [] for minutes in MINUTES}
+    for _ in range(repeats):
+        for minutes, turns in walls.items():
+            files = max(1, 10 // minutes)  # short ones are measured over ten minutes, too
+            wave = np.tile(minute, minutes)
+            wall = sum(measure(engine, wave, TimelineOptions()) for _ in range(files))
+            turns.append(1000 * wall / files / (60 * minutes))
+            print(f"{minutes} min: {turns[-1]:.2f} ms per second", flush=True)
+    medians = {minutes: statistics.median(turns) for minutes, turns in walls.items()}
+    base = medians[10]
+    return {
+        "wall_ms_per_second": {str(minutes): round(value, 2) for minutes, value in medians.items()},
+        "ratio_to_10_minutes": {str(minutes): round(value / base, 3) for minutes, value in medians.items()},
+        "repeats": repeats,
+        "machine": machine(),
+    }
+
+
 def measure_stream(engine: Engine, wave: Wave) -> dict[str, float]:
     """Return the load and the latency of a stream that arrives in tenths of a second."""
     stream, size, latest = Stream(engine), SAMPLE_RATE // 10, 0.0
@@ -229,7 +254,7 @@ def measure_speed(model: Path, wave: Wave, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("part", choices=("score", "speed"))
+    parser.add_argument("part", choices=("score", "speed", "lengths"))
     parser.add_argument("corpora", type=Path)
     parser.add_argument("--model", type=Path, help="default: the one in the package")
     parser.add_argument("--name", help="of figures of another model, kept beside those of the included one")
@@ -247,8 +272,12 @@ def main() -> None:
         }
     else:
         waves = [decode.load(item.path) for item in load_items(given.corpora, "plain", "train", 2000)]
-        wave = np.tile(np.concatenate(waves), 2)[: round(60 * given.minutes * SAMPLE_RATE)]
-        results["speed"] = measure_speed(model, wave, given.repeats) | {"machine": machine()}
+        wave = np.tile(np.concatenate(waves), 2)
+        if given.part == "lengths":
+            results["lengths"] = measure_lengths(model, wave[: 60 * SAMPLE_RATE], given.repeats)
+        else:
+            speed = measure_speed(model, wave[: round(60 * given.minutes * SAMPLE_RATE)], given.repeats)
+            results["speed"] = speed | {"machine": machine()}
     blocks = {name: [one.before, one.advance, one.after] for name, one in (("file", FILE), ("stream", LIVE))}
     results["blocks_s"] = blocks
     stored = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}

@@ -1,6 +1,6 @@
 """Solve the default model's linear layers again, so that a window has the same values alone and in one pass.
 
-    python -m benchmarks.solve_layers RUN CORPORA OUT     # OUT: a run with new layers; figures: `both_ways_folds`
+    python -m benchmarks.solve_layers RUN CORPORA OUT     # OUT: a run with new layers; figures: `folds`
 
 RUN: the training run. CORPORA: made by benchmarks/default_corpora.py. The encoder stays as it is. What its frames say
 of a window depends a little on where the window lies in a clip, and on the sound around it. Layers that are linear in
@@ -8,13 +8,13 @@ pooled frames can do without that part: they are fitted by ridge regression to w
 in one pass over recordings joined from clips, with a penalty of the difference between both (`PENALTIES`).
 
 Four layers are solved in closed form. V/A/D and Joy of speech are fitted to labels. The classifier of bursts and
-speech, and the first layer of the regression head, are fitted to their own outputs for clips. As in
-benchmarks/solve_speech.py, Joy of speech also learns from bursts of suffering, and the classifier is shifted towards
-speech. To score the result:
+speech, and the first layer of the regression head, are fitted to their own outputs for clips. Joy of speech also learns
+from bursts of suffering, without which sobbing speech got as much Joy as happy speech. Sobbing was also taken for a
+burst, so the classifier is shifted towards speech. To score the result:
 
     emimic export OUT --out MODEL --int8 --calibrate CLIPS
-    python -m benchmarks.default score MODEL CORPORA --name both_ways
-    python -m benchmarks.one_pass score CORPORA --model MODEL --name both_ways
+    python -m benchmarks.default score MODEL CORPORA --name NAME
+    python -m benchmarks.one_pass score CORPORA --model MODEL --name NAME
 """
 
 import dataclasses
@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 from benchmarks.bursts import write_record
 from benchmarks.command import make_parser
 from benchmarks.default import NOTE, RESULTS, Array, Wave, by_group, items_of, joy
-from benchmarks.solve_speech import CHOSEN, JOY, PLAIN_WEIGHT, SUFFERING, sigmoid
 from emimic.cpus import count_available
 from emimic.data import loader
 from emimic.data.corpus import Item
@@ -47,8 +46,17 @@ from emimic.progress import show_progress
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 from emimic.training.probes import to_logits
 
-EMODB_WEIGHT: Final = 5.0
+JOY: Final = EMOTIONS.index("Joy")
+SUFFERING: Final = ("Sadness", "Distress", "Pain", "Fear", "Disappointment", "Guilt", "Shame")
+"""Categories of bursts without Joy that speech can sound like."""
+JOY_WEIGHT: Final = {"emodb": 1.0, "plain": 0.1, "bursts": 0.1}
+"""In Joy of speech, of a clip; of the bursts, those of suffering."""
+SHIFT: Final = 3.0
+"""Added to the logit of speech."""
+EMODB_WEIGHT: Final = 10.0
 """In V/A/D, of a clip of speech beside a burst."""
+LONG: Final = 12.0
+"""Seconds of one window in 13, the longest clip that the model takes; the others have those of a timeline."""
 BALANCE: Final = {"emodb": 4.0, "plain": 2.0, "bursts": 1.0}
 """Weight of a row in differences, and in the layers that are fitted to their own earlier outputs."""
 LOGITS: Final = 8.0
@@ -68,11 +76,14 @@ class Penalties(NamedTuple):
 
 
 PENALTIES: Final = {
-    "vad": Penalties(2000.0, 15.0),
-    "joy": Penalties(60.0, 0.5),
+    "arousal": Penalties(2000.0, 3.0),
+    "dominance": Penalties(1000.0, 16.0),
+    "valence": Penalties(500.0, 12.0),
+    "joy": Penalties(60.0, 0.3),
     "domain": Penalties(1000.0, 3.0),
-    "dense": Penalties(1000.0, 6.0),
+    "dense": Penalties(3000.0, 8.0),
 }
+"""Chosen on clips of ASED's odd speakers, and on recordings joined from these and from held-out bursts."""
 
 
 class Both(NamedTuple):
@@ -87,7 +98,7 @@ class Both(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A corpus both ways: moments of all frames and the regression head's input, of clips and of windows of 2.5 s."""
+    """A corpus both ways: moments of all frames and the regression head's input, of clips and of windows."""
 
     moments: Both
     vectors: Both
@@ -114,11 +125,13 @@ def join(clips: Sequence[Wave], seed: int) -> Sound:
         parts.append(np.zeros(-len(clip) % hop, np.float32))
         edges.append((at + pause, at + pause + len(clip)))
         at = edges[-1][1] + len(parts[-1])
-    size = round(WINDOW * SAMPLE_RATE)
-    starts = np.sort(rng.integers(0, max(1, (at - size) // hop + 1), max(1, at // (2 * SAMPLE_RATE)))) * hop
-    return Sound(
-        np.concatenate(parts), np.array(edges), np.stack([starts, np.minimum(at, starts + size)], axis=1)
-    )
+    windows = []
+    for seconds, every in ((WINDOW, 2), (LONG, 24)):
+        size = round(seconds * SAMPLE_RATE)
+        count = max(1, at // (every * SAMPLE_RATE))
+        starts = np.sort(rng.integers(0, max(1, (at - size) // hop + 1), count)) * hop
+        windows.append(np.stack([starts, np.minimum(at, starts + size)], axis=1))
+    return Sound(np.concatenate(parts), np.array(edges), np.concatenate(windows))
 
 
 def encode_once(engine: TorchEngine, wave: Wave) -> NDArray[np.float32]:
@@ -184,7 +197,7 @@ def _open(run: Path) -> Reader:
 def _read_group(given: tuple[Path, Sequence[Item], int]) -> Rows:
     run, items, seed = given
     reader = _open(run)
-    sound = join([loader.load(item, 12.0) for item in items], seed)
+    sound = join([loader.load(item, LONG) for item in items], seed)
     return Rows(*reader.read(sound.wave, sound.clips), *reader.read(sound.wave, sound.windows))
 
 
@@ -266,11 +279,11 @@ class Training(NamedTuple):
         ]
 
 
-def read_training(run: Path, corpora: Path, every: int = 1) -> Training:
-    """Return the rows of the training clips; every: of the bursts."""
+def read_training(run: Path, corpora: Path) -> Training:
+    """Return the rows of the training clips."""
     rows, items = {}, {}
     for name in BALANCE:
-        given = items_of(corpora, name, "train")[:: every if name == "bursts" else 1]
+        given = items_of(corpora, name, "train")
         named = [dataclasses.replace(item, corpus=name, trim=name == "emodb") for item in given]
         rows[name], items[name] = read_rows(run, named, name)
     return Training(rows, items)
@@ -283,9 +296,10 @@ def solve_vad(model: EmiModel, training: Training) -> None:
     labels = np.stack([np.full(len(VAD), np.nan) if item.vad is None else item.vad for item in items])
     weights = np.array([EMODB_WEIGHT if item.corpus == "emodb" else 1.0 for item in items])
     pairs = training.get_pairs("moments", columns)
-    for row, y in enumerate(to_logits(labels).T):
+    for row, (name, y) in enumerate(zip(VAD, to_logits(labels).T, strict=True)):
         known = np.isfinite(y)
-        slope, intercept = fit(x.select(known), y[known, None], weights[known], *pairs, PENALTIES["vad"])
+        penalties = PENALTIES[name.lower()]
+        slope, intercept = fit(x.select(known), y[known, None], weights[known], *pairs, penalties)
         set_layer(model.vad.out_proj, slope, intercept, columns, slice(row, row + 1))
 
 
@@ -301,20 +315,19 @@ def set_layer(
 
 def get_joy_clips(training: Training) -> tuple[NDArray[np.intp], list[Item], Array, Array]:
     """Return the clips that Joy of speech learns from: rows of all clips, the clips, Joy's logits, and weights."""
-    weight = {"emodb": 1.0, "plain": PLAIN_WEIGHT, "bursts": CHOSEN.suffering}
     items = [item for name in BALANCE for item in training.items[name]]
     labels = np.array([item.labels[JOY] for item in items], np.float64)  # type: ignore[index]
     used = [item.corpus != "bursts" or item.row["Category"] in SUFFERING for item in items]
     rows = np.flatnonzero(np.isfinite(labels) & used)
     kept = [items[i] for i in rows]
-    return rows, kept, to_logits(labels[rows])[:, None], np.array([weight[item.corpus] for item in kept])
+    return rows, kept, to_logits(labels[rows])[:, None], np.array([JOY_WEIGHT[item.corpus] for item in kept])
 
 
 def solve_joy(model: EmiModel, training: Training) -> tuple[Array, list[Item]]:
     """Fit Joy of speech to layers 1 and 2, which are the first two thirds of the features.
 
-    Return Joy of EmoDB's clips, (clip, target), each from a layer fitted without its speaker, and the clips. Other
-    targets are NaN.
+    Return Joy of EmoDB's clips, (clip, target), each from a layer fitted without its speaker's labels, and the clips.
+    Other targets are NaN.
     """
     layer = model.domains.own["speech"]
     columns = np.arange(layer.in_features * 2 // 3)
@@ -333,7 +346,7 @@ def solve_joy(model: EmiModel, training: Training) -> tuple[Array, list[Item]]:
         slope, intercept = fit_rows(speakers != speaker)
         own = np.flatnonzero(speakers == speaker)
         logits = x.alone[own].astype(np.float64) @ slope[0] + intercept[0]
-        left_out[own, JOY] = sigmoid(logits)
+        left_out[own, JOY] = 1 / (1 + np.exp(-logits))
     return left_out, german
 
 
@@ -357,15 +370,15 @@ def main() -> None:
     given = parser.parse_args()
     shutil.copytree(given.run, given.out)
     model = EmiModel.open_run(given.out, device="cpu")
-    training = read_training(given.run, given.corpora, every=3)
+    training = read_training(given.run, given.corpora)
     solve_vad(model, training)
     left_out, german = solve_joy(model, training)
     folds = joy(left_out, german) | {"by_sex": by_group(left_out, german, "Gender")}
-    write_record(RESULTS, NOTE, "both_ways_folds", {"joy": folds})
+    write_record(RESULTS, NOTE, "folds", {"joy": folds})
     print(folds, flush=True)
     solve_again(model.domains.domain, "moments", training, PENALTIES["domain"], LOGITS)
     with torch.no_grad():
-        model.domains.domain.bias[1] += CHOSEN.shift
+        model.domains.domain.bias[1] += SHIFT
     model.save_pretrained(given.out)
     # The regression head reads V/A/D, too, so its input is read again.
     solve_again(

@@ -32,9 +32,18 @@ def make_one_pass() -> str:
         f"exact {speed['exact_times_real_time']:.0f} x; ratio {ratio['median']:.1f} ({ratio['minimum']:.1f} to "
         f"{ratio['maximum']:.1f}, {ratio['repeats']} pairs in turn). A stream takes "
         f"{stream['cpu_s_per_second'] * 1000:.0f} ms of CPU per second of sound; a step comes at most "
-        f"{stream['latency_s']:.2f} s after its time. {parts}"
+        f"{stream['latency_s']:.2f} s after its time. {parts}{_format_lengths(results)}"
         f"Machine: {speed['machine']}."
     )
+
+
+def _format_lengths(results: dict[str, Any]) -> str:
+    """Return the cost of a second of sound by the length of the recording, beside that of ten minutes."""
+    if "lengths" not in results:
+        return ""
+    ratios = results["lengths"]["ratio_to_10_minutes"]
+    costs = ", ".join(f"{ratio:.2f} ({minutes})" for minutes, ratio in ratios.items())
+    return f"Time per second of sound, beside a file of 10 minutes: {costs} minutes. "
 
 
 def _format_agreement(figures: dict[str, Any]) -> tuple[str, str, str]:

@@ -2,13 +2,10 @@
 
 import importlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import tiny_models
 import torch
@@ -21,7 +18,6 @@ from benchmarks import (
     mix,
     results,
     solve_layers,
-    solve_speech,
     speed_tables,
     tables,
     training,
@@ -124,40 +120,6 @@ def test_the_model_in_the_package_predicts_its_check_clips() -> None:
     engine = open_engine(DEFAULT)
     assert isinstance(engine, GraphEngine)
     assert engine.check() < 0.01  # the same graph, at most another processor
-
-
-def test_solving_the_layer_for_joy_again_changes_joy_alone_and_a_graph_once(tmp_path: Path) -> None:
-    model = onnx.load(DEFAULT / "model.onnx")
-    arrays = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
-    slope, shift = arrays[solve_speech.SOLVED[0]][0], float(arrays[solve_speech.SOLVED[1]][0])
-    assert not slope[len(slope) // 2 :].any()  # deviations have no weight
-    assert arrays[solve_speech.SHIFTED].tolist() == [0.0, solve_speech.CHOSEN.shift]
-    slope = slope[: len(slope) // 2]
-    before = [node.name for node in model.graph.node]
-    noise = np.random.default_rng(0).normal(size=(1, 16_000)).astype(np.float32)
-    feed = {"samples": noise, "lengths": np.array([16_000])}
-
-    def run() -> list[np.ndarray[Any, Any]]:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        return session.run(["intensities", "vad"], feed)  # type: ignore[no-any-return]
-
-    first, vad = run()
-    solve_speech.replace(model, slope, shift, solve_speech.CHOSEN.shift)
-    assert [node.name for node in model.graph.node] == before
-    np.testing.assert_array_equal(run()[0], first)
-    solve_speech.replace(model, slope, shift + 4, 9.0)
-    assert [node.name for node in model.graph.node] == before
-    changed, same = run()
-    np.testing.assert_array_equal(changed[:, :5], first[:, :5])
-    np.testing.assert_array_equal(same, vad)
-    assert changed[0, 5] > first[0, 5] + 0.01
-
-    folder = tmp_path / "solved"
-    shutil.copytree(DEFAULT, folder)
-    onnx.save(model, folder / "model.onnx")
-    solve_speech.describe(folder)
-    assert GraphEngine(folder).check() < 1e-6
-    assert GraphEngine(DEFAULT).description["checks"] != GraphEngine(folder).description["checks"]
 
 
 def test_a_layer_is_fitted_to_labels_and_to_the_same_values_both_ways() -> None:

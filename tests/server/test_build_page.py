@@ -51,7 +51,8 @@ def test_the_folder_holds_all_that_the_page_loads(built: Path) -> None:
         assert not re.search(r"https?:|//[a-z]+\.", text), script.name
         for name in re.findall(r'from "(.+)"|new URL\("(\w.+?)"', text):
             assert (built / (name[0] or name[1])).is_file(), (script.name, name)
-    assert (built / "model" / "model.onnx").read_bytes() == (DEFAULT / "model.onnx").read_bytes()
+    for name in ("encoder.onnx", "head.onnx"):
+        assert (built / "model" / name).read_bytes() == (DEFAULT / name).read_bytes()
     for name in ("LICENSE", "model/LICENSE"):
         assert (built / name).is_file()
 
