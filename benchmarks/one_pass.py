@@ -156,25 +156,31 @@ def measure(engine: Engine, wave: Wave, options: TimelineOptions) -> float:
 
 
 def measure_lengths(model: Path, minute: Wave, repeats: int) -> dict[str, Any]:
-    """Return wall ms per second of sound of one pass over a minute repeated to each of `MINUTES`: medians of turns."""
+    """Return ms per second of sound of one pass over a minute repeated to each of `MINUTES`: medians of turns."""
     engine = open_engine(model, streams=2)
     measure(engine, minute, TimelineOptions())  # first calls take longer
-    walls: dict[int, list[float]] = {minutes: [] for minutes in MINUTES}
+    costs: dict[int, list[tuple[float, float]]] = {minutes: [] for minutes in MINUTES}
     for _ in range(repeats):
-        for minutes, turns in walls.items():
+        for minutes, turns in costs.items():
             files = max(1, 10 // minutes)  # short ones are measured over ten minutes, too
-            wave = np.tile(minute, minutes)
+            wave, start = np.tile(minute, minutes), time.process_time()
             wall = sum(measure(engine, wave, TimelineOptions()) for _ in range(files))
-            turns.append(1000 * wall / files / (60 * minutes))
-            print(f"{minutes} min: {turns[-1]:.2f} ms per second", flush=True)
-    medians = {minutes: statistics.median(turns) for minutes, turns in walls.items()}
-    base = medians[10]
-    return {
-        "wall_ms_per_second": {str(minutes): round(value, 2) for minutes, value in medians.items()},
-        "ratio_to_10_minutes": {str(minutes): round(value / base, 3) for minutes, value in medians.items()},
-        "repeats": repeats,
-        "machine": machine(),
-    }
+            spent = time.process_time() - start
+            turns.append((1000 * wall / files / (60 * minutes), 1000 * spent / files / (60 * minutes)))
+            print(f"{minutes} min: {turns[-1][0]:.2f} ms, CPU {turns[-1][1]:.2f} ms per second", flush=True)
+    figures: dict[str, Any] = {"repeats": repeats, "machine": machine()}
+    for column, name in enumerate(("wall", "cpu")):
+        medians = {
+            str(minutes): statistics.median(turn[column] for turn in turns)
+            for minutes, turns in costs.items()
+        }
+        figures[name] = {
+            "ms_per_second": {minutes: round(value, 2) for minutes, value in medians.items()},
+            "ratio_to_10_minutes": {
+                minutes: round(value / medians["10"], 3) for minutes, value in medians.items()
+            },
+        }
+    return figures
 
 
 def measure_stream(engine: Engine, wave: Wave) -> dict[str, float]:

@@ -41,9 +41,12 @@ def _format_lengths(results: dict[str, Any]) -> str:
     """Return the cost of a second of sound by the length of the recording, beside that of ten minutes."""
     if "lengths" not in results:
         return ""
-    ratios = results["lengths"]["ratio_to_10_minutes"]
-    costs = ", ".join(f"{ratio:.2f} ({minutes})" for minutes, ratio in ratios.items())
-    return f"Time per second of sound, beside a file of 10 minutes: {costs} minutes. "
+    costs = []
+    for name, label in (("wall", "time"), ("cpu", "CPU time")):
+        ratios = results["lengths"][name]["ratio_to_10_minutes"]
+        shown = ", ".join(f"{ratio:.2f} ({minutes})" for minutes, ratio in ratios.items() if minutes != "10")
+        costs.append(f"{label} {shown}")
+    return f"A second of sound beside one of 10 minutes, by minutes: {'; '.join(costs)}. "
 
 
 def _format_agreement(figures: dict[str, Any]) -> tuple[str, str, str]:

@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+
+from emimic.inference.engine import DEFAULT, open_engine
 
 OPEN_TWO = """
 import signal
@@ -25,3 +28,10 @@ def test_openvino_models_closed_in_the_order_of_opening_leave_signals_alone() ->
     pytest.importorskip("openvino")
     done = subprocess.run([sys.executable, "-c", OPEN_TWO], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "handled 15\n"), done.stderr
+
+
+def test_threads_of_one_graph_of_two_leave_the_cores_to_the_other() -> None:
+    engine: Any = open_engine(DEFAULT)
+    for graph in (engine._graph.encoder, engine._graph.head):
+        options = graph._session.get_session_options()
+        assert options.get_session_config_entry("session.force_spinning_stop") == "1"

@@ -104,6 +104,7 @@ class GraphEngine:
                 threads=count_cores() if threads is None else threads,
                 streams=streams,
                 optimized=bool(self.description.get("optimized")),
+                in_turn=len(files) > 1,
             )
             for file in files
         ]
