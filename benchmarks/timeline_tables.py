@@ -31,8 +31,9 @@ def make_one_pass() -> str:
         f"{speed['seconds'] / 60:.0f} minutes of speech on two cores: {speed['times_real_time']:.0f} x real time, "
         f"exact {speed['exact_times_real_time']:.0f} x; ratio {ratio['median']:.1f} ({ratio['minimum']:.1f} to "
         f"{ratio['maximum']:.1f}, {ratio['repeats']} pairs in turn). A stream takes "
-        f"{stream['cpu_s_per_second'] * 1000:.0f} ms of CPU per second of sound; a step comes at most "
-        f"{stream['latency_s']:.2f} s after its time. {parts}{_format_lengths(results)}"
+        f"{stream['cpu_s_per_second'] * 1000:.0f} ms of CPU per second of sound; a step came at most "
+        f"{stream['latency_s']:.2f} s after its time ({stream['stated_latency_s']:.2f} are stated). {parts}"
+        f"{_format_lengths(results)}"
         f"Machine: {speed['machine']}."
     )
 
