@@ -168,19 +168,14 @@ def measure_lengths(model: Path, minute: Wave, repeats: int) -> dict[str, Any]:
             spent = time.process_time() - start
             turns.append((1000 * wall / files / (60 * minutes), 1000 * spent / files / (60 * minutes)))
             print(f"{minutes} min: {turns[-1][0]:.2f} ms, CPU {turns[-1][1]:.2f} ms per second", flush=True)
-    figures: dict[str, Any] = {"repeats": repeats, "machine": machine()}
-    for column, name in enumerate(("wall", "cpu")):
-        medians = {
-            str(minutes): statistics.median(turn[column] for turn in turns)
+    medians = {
+        name: {
+            str(minutes): round(statistics.median(turn[column] for turn in turns), 2)
             for minutes, turns in costs.items()
         }
-        figures[name] = {
-            "ms_per_second": {minutes: round(value, 2) for minutes, value in medians.items()},
-            "ratio_to_10_minutes": {
-                minutes: round(value / medians["10"], 3) for minutes, value in medians.items()
-            },
-        }
-    return figures
+        for column, name in enumerate(("wall_ms_per_second", "cpu_ms_per_second"))
+    }
+    return {**medians, "repeats": repeats, "machine": machine()}
 
 
 def measure_stream(engine: Engine, wave: Wave) -> dict[str, float]:

@@ -172,7 +172,7 @@ def measure_live(browser: Browser, address: str) -> dict[str, Any]:
     wait_for_result(page)
     return {
         "seconds": LIVE_SECONDS,
-        "values": len(delays),
+        "updates": len(delays),
         "dropped": int(dropped),
         "seconds_from_sound_to_line": {"median": round(float(np.median(delays)), 2), "largest": max(delays)},
     }

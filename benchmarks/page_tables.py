@@ -26,8 +26,9 @@ def make_page() -> str:
     timings = sorted(results["timings"], key=lambda timing: timing["load_average"])
     return (
         f"{make_table(header, rows)}\n\n{make_table(TIMINGS, map(_list_timings, timings))}\n\n"
-        "Sound a second is at one value every 0.2 s. Of the seconds from sound to line, 1.25 are half a window; the "
-        f"sound card's own come on top. A visit transfers {size['gzip_mb']:.1f} MB with gzip, {size['mb']:.1f} MB "
+        "Sound a second is at one value every 0.2 s. From sound to line is that of the newest value: half a window is "
+        "1.25 s of it, the sound after a block 0.5 s, and the sound card's own come on top. The values of a block of "
+        f"1 s come together. A visit transfers {size['gzip_mb']:.1f} MB with gzip, {size['mb']:.1f} MB "
         f"without. {results['browser']}; machine: "
         f"{results['machine']}."
     )
@@ -41,7 +42,7 @@ def _list_timings(timing: dict[str, Any]) -> tuple[str, ...]:
         f"{timing['ready_seconds']:.1f} s",
         f"{timing['seconds_of_sound_per_second']:.1f} s",
         f"{delay['median']:.1f} s, at most {delay['largest']:.1f} s",
-        f"{live['dropped']} of {live['dropped'] + live['values']}",
+        str(live["dropped"]),
     )
 
 

@@ -18,9 +18,7 @@ def make_one_pass() -> str:
             rows.append(
                 (label, name, format_interval(figures["pearson"]["mean"]), *_format_agreement(figures))
             )
-    header = (
-        "joined clips | timeline | mean Pearson with the labels [95 %] | less exact [95 %] | r with exact"
-    )
+    header = "joined clips | timeline | mean Pearson with the labels [95 %] | difference from exact [95 %] | r with exact"
     header += " | rms from exact"
     speed = results["speed"]
     ratio, stream = speed["ratio"], speed["stream"]
@@ -43,9 +41,10 @@ def _format_lengths(results: dict[str, Any]) -> str:
     if "lengths" not in results:
         return ""
     costs = []
-    for name, label in (("wall", "time"), ("cpu", "CPU time")):
-        ratios = results["lengths"][name]["ratio_to_10_minutes"]
-        shown = ", ".join(f"{ratio:.2f} ({minutes})" for minutes, ratio in ratios.items() if minutes != "10")
+    for name, label in (("wall_ms_per_second", "time"), ("cpu_ms_per_second", "CPU time")):
+        cost = dict(results["lengths"][name])
+        base = cost.pop("10")
+        shown = ", ".join(f"{value / base:.2f} ({minutes})" for minutes, value in cost.items())
         costs.append(f"{label} {shown}")
     return f"A second of sound beside one of 10 minutes, by minutes: {'; '.join(costs)}. "
 
