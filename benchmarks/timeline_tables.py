@@ -5,7 +5,7 @@ from typing import Any, Final
 from benchmarks.results import format_interval, make_table, read_results
 
 WAYS: Final = {"exact": "exact", "file": "one pass, of a file", "stream": "one pass, of a stream"}
-SOUNDS: Final = {"bursts": "bursts of unseen speakers", "speech": "acted speech (TAVA)"}
+SOUNDS: Final = {"bursts": "bursts of held-out speakers", "speech": "acted speech (TAVA)"}
 
 
 def make_one_pass() -> str:
