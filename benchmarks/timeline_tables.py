@@ -18,8 +18,8 @@ def make_one_pass() -> str:
             rows.append(
                 (label, name, format_interval(figures["pearson"]["mean"]), *_format_agreement(figures))
             )
-    header = "joined clips | timeline | mean Pearson with the labels [95 %] | difference from exact [95 %] | r with exact"
-    header += " | rms from exact"
+    header = "joined clips | timeline | mean Pearson with the labels [95 %] | difference from exact [95 %]"
+    header += " | r with exact | rms from exact"
     speed = results["speed"]
     ratio, stream = speed["ratio"], speed["stream"]
     parts = ", ".join(f"{part} {value:.1f}" for part, value in speed.get("cpu_ms_per_second", {}).items())
